@@ -1,0 +1,82 @@
+//! The frames that one poll of one ingress queue brought in.
+//!
+//! A burst is filled by a queue, decided by the bridge, sent by the egresses and handed back, all
+//! within one turn of a poll thread. It is allocated once a thread and used again.
+
+use crate::{DropCounts, Header, Segment};
+
+/// Most frames taken from one queue at a time. 64 frames of 1,514 bytes are 78 µs at 10 Gbit/s
+/// and their headers fit the first-level cache; peers use 32 to 64.
+pub const BURST_FRAMES: usize = 64;
+
+/// What the queue that received a frame needs to get it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The ingress queue's place in the queue table of the thread that owns it.
+    pub queue: u16,
+    /// The tenant of that place: a hand-back to a former tenant is not given to its successor.
+    pub generation: u32,
+    /// The queue's own name for the buffer: a position in a transmitq, a chunk's address in a UMEM.
+    pub token: u64,
+}
+
+/// The segments of one frame within a [`Burst`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SegmentRange {
+    /// Place of the first.
+    pub start: u32,
+    /// How many; none if the whole frame fits the private header.
+    pub count: u32,
+}
+
+/// One frame of a burst.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    /// The private copy of its first bytes.
+    pub header: Header,
+    /// Where the rest lies.
+    pub segments: SegmentRange,
+    /// Length of header and segments in bytes, without a tag.
+    pub length_bytes: u32,
+    /// The receiving queue's name for the buffer.
+    pub token: u64,
+}
+
+/// Frames taken from one ingress queue, and what was dropped on taking them.
+#[derive(Debug, Default)]
+pub struct Burst {
+    /// The frames, in the order of arrival.
+    pub frames: Vec<Frame>,
+    /// The payload segments of all frames.
+    pub segments: Vec<Segment>,
+    /// Frames that were taken and dropped before they could be decided.
+    pub dropped: DropCounts,
+    /// Length of those, in bytes.
+    pub dropped_bytes: u64,
+}
+
+impl Burst {
+    /// An empty burst with room for [`BURST_FRAMES`] frames.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            frames: Vec::with_capacity(BURST_FRAMES),
+            segments: Vec::with_capacity(4 * BURST_FRAMES),
+            ..Self::default()
+        }
+    }
+
+    /// Empties it. Drops that were not drained stay.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+        self.segments.clear();
+    }
+
+    /// The payload of one of its frames.
+    #[must_use]
+    #[inline]
+    pub fn segments_of(&self, frame: &Frame) -> &[Segment] {
+        let start = frame.segments.start as usize;
+        &self.segments[start..start + frame.segments.count as usize]
+    }
+}
