@@ -4,10 +4,16 @@
 #[cfg(loom)]
 pub(crate) use loom::{
     cell::UnsafeCell,
-    sync::{Arc, atomic::AtomicU32, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering, fence},
+    },
 };
 #[cfg(not(loom))]
-pub(crate) use std::sync::{Arc, atomic::AtomicU32, atomic::Ordering};
+pub(crate) use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering, fence},
+};
 
 /// A cell with loom's interface: access by closure, so that loom can watch it.
 #[cfg(not(loom))]
