@@ -95,7 +95,8 @@ pub(crate) fn carry_out(
         FrontendReq::SET_OWNER => done(message.empty()?),
         FrontendReq::RESET_OWNER => {
             message.empty()?;
-            done(backend.reset_owner())
+            backend.reset_owner();
+            Ok(Answer::Done)
         }
         FrontendReq::RESET_DEVICE => {
             message.empty()?;
@@ -140,7 +141,8 @@ pub(crate) fn carry_out(
         FrontendReq::SEND_RARP => {
             // The address lies in the first six of eight bytes, whatever the byte order.
             let [a, b, c, d, e, f, ..] = message.number()?.to_ne_bytes();
-            done(backend.send_rarp([a, b, c, d, e, f]))
+            backend.send_rarp([a, b, c, d, e, f]);
+            Ok(Answer::Done)
         }
         request => Err(SessionError::UnsupportedRequest { request }.into()),
     }

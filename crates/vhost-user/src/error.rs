@@ -169,6 +169,15 @@ pub enum SocketError {
         mode: u32,
     },
 
+    /// The user data base could not be read.
+    #[error("cannot look up account {name}: give a number instead")]
+    AccountLookUp {
+        /// The name as configured.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+
     /// A system call failed for a reason of its own.
     #[error("cannot {call} {path}")]
     Call {

@@ -28,6 +28,8 @@ mod backend;
 mod connector;
 mod dispatch;
 mod error;
+mod listener;
+mod ownership;
 mod path;
 mod session;
 mod stream;
@@ -36,6 +38,8 @@ mod wire;
 pub use backend::{Backend, MEMORY_SLOTS_MAX, MemoryRegion, Refused, RingEnabling, VringAddresses};
 pub use connector::Connector;
 pub use error::{SessionError, SocketError};
+pub use listener::Listener;
+pub use ownership::Ownership;
 pub use session::{Refusal, Session};
 /// Request codes as [`SessionError`] and [`Refusal`] name them.
 pub use vhost::vhost_user::message::FrontendReq;
