@@ -1,1 +1,51 @@
-//! virtio
+//! The device's side of virtio-net's split virtqueues, over raw guest memory.
+//!
+//! A driver makes chains of descriptors available in one ring and gets them back through another
+//! (VIRTIO 1.2, 2.7). [`TransmitQueue`] is where a guest's frames come in, [`ReceiveQueue`] where
+//! they go out to it; both are worked by one poll thread, in bursts, without allocation, system
+//! call or lock. Kicks and calls are events between processes and belong to the caller.
+//!
+//! ```text
+//!   avail_idx ─▶ ┌───────────────┐   descriptors copied    ┌─────────────┐
+//!   (driver)     │ available ring│──▶ into locals, then ──▶│ extents in  │──▶ frame::Burst
+//!                └───────────────┘   checked               │ GuestRegion │◀── frame::Outgoing
+//!   used_idx  ◀─ ┌───────────────┐                         └─────────────┘
+//!   (we)         │ used ring     │◀── heads, in the order they were taken
+//!                └───────────────┘
+//! ```
+//!
+//! Everything in guest memory may change while we look. So ring fields are read by single atomic
+//! loads, descriptors are copied before they are checked, a frame's first bytes are copied once
+//! and only the copy is parsed, and no Rust reference into guest memory outlives one load or
+//! store. What a driver does wrong ends in a [`QueueFault`] on its own queue.
+//!
+//! A [`MemoryMap`] is immutable; when the front end changes a guest's memory, queues are stopped
+//! and made anew with the next map. A region's file may be truncated while we use it:
+//! [`install_sigbus_guard`] turns that into a fault of the queues concerned.
+
+#![deny(unsafe_code)]
+
+mod chain;
+mod fault;
+mod features;
+mod memory;
+mod notification;
+mod receive;
+mod region;
+mod setup;
+mod sigbus;
+mod signal;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod transmit;
+mod vring;
+
+pub use fault::{GuestAddress, QueueFault};
+pub use features::Features;
+pub use memory::{MAX_REGIONS, MemoryError, MemoryMap};
+pub use notification::needs_notification;
+pub use receive::{ReceiveQueue, Refusal};
+pub use region::GuestRegion;
+pub use setup::{InvalidQueueSize, QueueSize, RingPart, SetupError, VringAddresses, VringSetup};
+pub use sigbus::install_sigbus_guard;
+pub use transmit::TransmitQueue;

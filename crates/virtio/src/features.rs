@@ -1,0 +1,95 @@
+//! Feature bits that a driver and this device agreed on (VIRTIO 1.2, 5.1.3 and 6), and what
+//! follows from them for the layout of a buffer.
+//!
+//! Only the bits that change how a queue is worked are named here. A [`Features`] holds what the
+//! driver acknowledged, as SET_FEATURES gives it; unknown bits are kept and ignored.
+
+use std::fmt;
+use std::ops::BitOr;
+
+/// Acknowledged feature bits.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features(pub u64);
+
+impl Features {
+    /// No bits at all: a legacy driver that accepted nothing.
+    pub const NONE: Self = Self(0);
+    /// The device completes partial checksums (5.1.3, bit 0).
+    pub const NET_CSUM: Self = Self(1 << 0);
+    /// The driver takes an MTU from the device (5.1.3, bit 3).
+    pub const NET_MTU: Self = Self(1 << 3);
+    /// A frame may take several receive buffers (5.1.3, bit 15).
+    pub const NET_MRG_RXBUF: Self = Self(1 << 15);
+    /// The device can announce the link's state (5.1.3, bit 16).
+    pub const NET_STATUS: Self = Self(1 << 16);
+    /// There is a control queue (5.1.3, bit 17).
+    pub const NET_CTRL_VQ: Self = Self(1 << 17);
+    /// Several queue pairs (5.1.3, bit 22).
+    pub const NET_MQ: Self = Self(1 << 22);
+    /// Writes are to be logged for migration (vhost-user, bit 26).
+    pub const LOG_ALL: Self = Self(1 << 26);
+    /// Legacy only: buffers may be cut anywhere (6.3, bit 27).
+    pub const ANY_LAYOUT: Self = Self(1 << 27);
+    /// Indirect descriptor tables (2.7.5.3; bit 28).
+    pub const RING_INDIRECT_DESC: Self = Self(1 << 28);
+    /// `used_event` and `avail_event` (2.7.7 and 2.7.10; bit 29).
+    pub const RING_EVENT_IDX: Self = Self(1 << 29);
+    /// The front end talks about protocol features (vhost-user, bit 30).
+    pub const PROTOCOL_FEATURES: Self = Self(1 << 30);
+    /// VIRTIO 1.0 or later, not a legacy driver (6, bit 32).
+    pub const VERSION_1: Self = Self(1 << 32);
+
+    /// Says whether every bit of `other` is set.
+    #[must_use]
+    #[inline]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Length of the header in front of every frame (5.1.6): 12 bytes with `num_buffers`, 10
+    /// for a legacy driver without mergeable buffers (5.1.6.1).
+    #[must_use]
+    #[inline]
+    pub const fn net_header_bytes(self) -> usize {
+        if self.contains(Self::VERSION_1) || self.contains(Self::NET_MRG_RXBUF) { 12 } else { 10 }
+    }
+}
+
+impl BitOr for Features {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for Features {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Features({:#x})", self.0)
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn legacy_header_has_ten_bytes_unless_buffers_merge() {
+        assert_eq!(Features::NONE.net_header_bytes(), 10);
+        assert_eq!(Features(0x7000_0000).net_header_bytes(), 10);
+        assert_eq!(Features(0x7000_8000).net_header_bytes(), 12);
+        assert_eq!(Features::NET_MRG_RXBUF.net_header_bytes(), 12);
+    }
+
+    #[test]
+    fn modern_header_has_twelve_bytes_either_way() {
+        assert_eq!(Features::VERSION_1.net_header_bytes(), 12);
+        assert_eq!((Features::VERSION_1 | Features::NET_MRG_RXBUF).net_header_bytes(), 12);
+    }
+}

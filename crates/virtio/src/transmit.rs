@@ -1,0 +1,363 @@
+//! A guest's transmitq: frames come in from the guest.
+//!
+//! ```text
+//!   positions, free-running:
+//!            published            next             avail_idx
+//!               ▼                  ▼                   ▼
+//!   ────────────┬───┬───┬───┬───┬──┬───────────────────┬────
+//!    given back │ ✓ │ ✓ │   │ ✓ │  │ made available    │
+//!   ────────────┴───┴───┴───┴───┴──┴───────────────────┴────
+//!               └ prefix┘ └ lent, in any state ┘            ✓ complete
+//! ```
+//!
+//! A frame's token is its position. Frames are completed in any order, but what goes back to the
+//! driver is the completed prefix, in order: so the used index alone says which frames were
+//! dealt with, and a switch that crashed and came back loses nothing. For the same reason the
+//! used entry of a position is at that position.
+//!
+//! At most a ring full is ever out (`avail_idx` is checked against the published index), however
+//! often a guest makes the same head available.
+//!
+//! A burst is taken in two passes: first all chains are walked and the lines that hold the frames'
+//! first bytes are asked for, then these bytes are copied and parsed.
+
+#![allow(unsafe_code)]
+
+use std::mem;
+use std::ptr;
+use std::sync::Arc;
+
+use frame::{
+    BURST_FRAMES, Burst, DropReason, Frame, HEADER_BYTES, Header, MAX_FRAME_BYTES, Segment,
+    SegmentRange, TAG_BYTES,
+};
+
+use crate::chain::{Chains, Wanted};
+use crate::memory::Piece;
+use crate::signal::Signals;
+use crate::vring::prefetch;
+use crate::{QueueFault, SetupError, VringSetup};
+
+/// Most pieces of one frame, its net header included: a driver that cuts finer loses the frame.
+/// Linux uses at most 19 and the hostile, one-byte-a-descriptor header still fits.
+const MAX_PIECES: usize = 128;
+
+/// Room for the pieces of a burst. At least one frame of [`MAX_PIECES`] always fits.
+const BURST_PIECES: usize = 4 * BURST_FRAMES;
+
+/// Most descriptors walked in one call, but for the last chain's: bounds the time that a guest
+/// with long chains takes from others.
+const DESCRIPTOR_BUDGET: u32 = 1_024;
+
+/// Longest private copy: the longest net header, and what a tagged frame's [`Header`] is made of.
+const FIRST_BYTES: usize = 12 + HEADER_BYTES + TAG_BYTES;
+
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM` (5.1.6).
+const NEEDS_CHECKSUM: u8 = 1;
+
+/// A chain that was walked and not yet parsed.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    /// Its pieces within `TransmitQueue::pieces`.
+    first_piece: u32,
+    piece_count: u32,
+    /// Bytes in device-readable buffers.
+    length_bytes: u64,
+}
+
+/// A chain that is out: its head, and whether it may go back.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    head: u16,
+    is_complete: bool,
+}
+
+/// The transmitq of a guest: our ingress. One owner at a time.
+///
+/// Dropping it while frames are [`outstanding`](Self::outstanding) keeps the guest's memory
+/// mapped for ever, because their extents may still be read.
+#[derive(Debug)]
+pub struct TransmitQueue {
+    chains: Chains,
+    signals: Signals,
+    /// One entry for each place in the ring.
+    positions: Box<[Position]>,
+    mask: u16,
+    /// Up to here the used ring was published: also the used index.
+    published: u16,
+    /// The next position to take.
+    next: u16,
+    net_header_bytes: usize,
+    /// Scratch of [`receive`](Self::receive): never grows.
+    pieces: Vec<Piece>,
+    taken: Vec<Taken>,
+}
+
+impl TransmitQueue {
+    /// Starts working the ring, with notifications from the driver asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] if the ring is not in guest memory or not aligned.
+    pub fn new(setup: VringSetup) -> Result<Self, SetupError> {
+        let chains = Chains::new(&setup)?;
+        let next = chains.ring.used_index();
+        let mut queue = Self {
+            signals: Signals::new(setup.features),
+            positions: vec![Position::default(); usize::from(setup.size.get())].into(),
+            mask: setup.size.mask(),
+            published: next,
+            next,
+            net_header_bytes: setup.features.net_header_bytes(),
+            pieces: Vec::with_capacity(BURST_PIECES),
+            taken: Vec::with_capacity(BURST_FRAMES),
+            chains,
+        };
+        let _ = queue.enable_notifications();
+        Ok(queue)
+    }
+
+    /// Takes up to `limit` frames ([`BURST_FRAMES`] at most) and appends them to `burst`, their
+    /// positions as tokens. Returns how many were appended. Zero with more available is possible:
+    /// frames that are bad are counted in `burst.dropped` and completed at once.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFault`] if the guest broke the ring: the caller stops the queue. Frames taken
+    /// before in the same call are in the burst all the same, and are to be completed.
+    pub fn receive(&mut self, burst: &mut Burst, limit: usize) -> Result<usize, QueueFault> {
+        self.chains.check_alive()?;
+        let available = self.chains.available(self.published, self.next)?;
+        if available == 0 {
+            return Ok(0);
+        }
+        let outcome = self.take_chains(usize::from(available).min(limit).min(BURST_FRAMES), burst);
+        let count = self.parse_taken(burst);
+        outcome.map(|()| count)
+    }
+
+    /// First pass: walks up to `count` chains into `taken` and `pieces`.
+    fn take_chains(&mut self, count: usize, burst: &Burst) -> Result<(), QueueFault> {
+        self.taken.clear();
+        self.pieces.clear();
+        let mut room = BURST_PIECES;
+        // The burst's own room counts too, so that it does not allocate; but one that has never
+        // been used must take a frame.
+        if !burst.segments.is_empty() {
+            room = room.min(burst.segments.capacity().saturating_sub(burst.segments.len()));
+        }
+        let mut budget = DESCRIPTOR_BUDGET;
+        let mut position = self.next;
+        for _ in 0..count {
+            self.chains.ring.prefetch_descriptor(self.chains.ring.available_head(position));
+            position = position.wrapping_add(1);
+        }
+        for _ in 0..count {
+            if room.saturating_sub(self.pieces.len()) < MAX_PIECES || budget == 0 {
+                break;
+            }
+            budget = budget.saturating_sub(self.take_chain()?);
+        }
+        Ok(())
+    }
+
+    /// Walks the next chain; returns how many descriptors it has.
+    #[inline]
+    fn take_chain(&mut self) -> Result<u32, QueueFault> {
+        let head = self.chains.ring.available_head(self.next);
+        let first = self.pieces.len();
+        let pieces = &mut self.pieces;
+        // Pieces past the limit are counted and not kept: `parse` drops the frame.
+        let mut piece_count = 0u32;
+        let walked = self.chains.walk(head, Wanted::Readable, &mut |piece: Piece| {
+            piece_count += 1;
+            if piece_count as usize <= MAX_PIECES {
+                pieces.push(piece);
+            }
+        });
+        let walked = match walked {
+            Ok(walked) => walked,
+            Err(fault) => {
+                self.pieces.truncate(first);
+                return Err(fault);
+            }
+        };
+        if let Some(piece) = self.pieces.get(first) {
+            prefetch(piece.host);
+        }
+        if let Some(piece) = self.pieces.get(first + 1) {
+            prefetch(piece.host);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_PIECES")]
+        let first_piece = first as u32;
+        let length_bytes = walked.readable_bytes;
+        self.taken.push(Taken { first_piece, piece_count, length_bytes });
+        self.positions[usize::from(self.next & self.mask)] = Position { head, is_complete: false };
+        self.next = self.next.wrapping_add(1);
+        Ok(walked.descriptors)
+    }
+
+    /// Second pass: copies and parses the first bytes of each chain taken.
+    fn parse_taken(&mut self, burst: &mut Burst) -> usize {
+        let before = burst.frames.len();
+        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
+        let mut position = self.next.wrapping_sub(self.taken.len() as u16);
+        for &taken in &self.taken {
+            if let Err(reason) = self.parse(taken, position, burst) {
+                let net_header_bytes = self.net_header_bytes as u64;
+                burst.dropped.count(reason);
+                burst.dropped_bytes = burst
+                    .dropped_bytes
+                    .wrapping_add(taken.length_bytes.saturating_sub(net_header_bytes));
+                self.positions[usize::from(position & self.mask)].is_complete = true;
+            }
+            position = position.wrapping_add(1);
+        }
+        self.taken.clear();
+        burst.frames.len().wrapping_sub(before)
+    }
+
+    /// Appends one frame to the burst, or says why it is dropped.
+    #[inline]
+    fn parse(&self, taken: Taken, position: u16, burst: &mut Burst) -> Result<(), DropReason> {
+        let net_header_bytes = self.net_header_bytes;
+        if taken.length_bytes < net_header_bytes as u64 {
+            return Err(DropReason::NetHeaderIncomplete);
+        }
+        let frame_bytes = taken.length_bytes - net_header_bytes as u64;
+        if frame_bytes > (MAX_FRAME_BYTES + TAG_BYTES) as u64
+            || taken.piece_count as usize > MAX_PIECES
+        {
+            return Err(DropReason::Oversized);
+        }
+        let first = taken.first_piece as usize;
+        let pieces = &self.pieces[first..first + taken.piece_count as usize];
+        let mut bytes = [0; FIRST_BYTES];
+        let wanted = net_header_bytes + HEADER_BYTES + TAG_BYTES;
+        let copied = copy_first(pieces, &mut bytes[..wanted]);
+        // The standard lets a device ignore bits it did not offer, but the frame would then leave
+        // without its checksum or too long for anybody.
+        if bytes[0] & NEEDS_CHECKSUM != 0 || bytes[1] != 0 {
+            return Err(DropReason::OffloadNotNegotiated);
+        }
+        let header = Header::parse(&bytes[net_header_bytes..copied])?;
+        let tag_bytes = header.taken_bytes() - header.length_bytes();
+        #[expect(clippy::cast_possible_truncation, reason = "checked against MAX_FRAME_BYTES")]
+        let length_bytes = frame_bytes as u32 - tag_bytes as u32;
+        if length_bytes as usize > MAX_FRAME_BYTES {
+            return Err(DropReason::Oversized);
+        }
+        let start = burst.segments.len();
+        push_segments(pieces, net_header_bytes + header.taken_bytes(), &mut burst.segments);
+        #[expect(clippy::cast_possible_truncation, reason = "at most the pieces of a burst")]
+        let segments =
+            SegmentRange { start: start as u32, count: (burst.segments.len() - start) as u32 };
+        burst.frames.push(Frame { header, segments, length_bytes, token: u64::from(position) });
+        Ok(())
+    }
+
+    /// The frame of this token is delivered or dropped everywhere: its buffer may go back.
+    ///
+    /// Calls may come in any order. A token that is not out is ignored.
+    #[inline]
+    pub fn complete(&mut self, token: u64) {
+        let Ok(position) = u16::try_from(token) else { return };
+        if position.wrapping_sub(self.published) < self.next.wrapping_sub(self.published) {
+            self.positions[usize::from(position & self.mask)].is_complete = true;
+        }
+    }
+
+    /// Gives the completed prefix back to the driver, visible at once. True if the driver asked
+    /// to be notified of that.
+    pub fn release(&mut self) -> bool {
+        let before = self.published;
+        while self.published != self.next {
+            let position = self.positions[usize::from(self.published & self.mask)];
+            if !position.is_complete {
+                break;
+            }
+            self.chains.ring.set_used(self.published, position.head, 0);
+            self.published = self.published.wrapping_add(1);
+        }
+        self.signals.publish(&self.chains.ring, before, self.published)
+    }
+
+    /// Chains taken and not yet given back.
+    #[must_use]
+    #[inline]
+    pub const fn outstanding(&self) -> usize {
+        self.next.wrapping_sub(self.published) as usize
+    }
+
+    /// Says whether the driver has made something available. One load.
+    #[must_use]
+    #[inline]
+    pub fn has_available(&self) -> bool {
+        self.chains.ring.available_index() != self.next
+    }
+
+    /// Asks the driver for notifications. True if something was made available meanwhile: then
+    /// there may be no notification for it, and the caller looks again.
+    pub fn enable_notifications(&mut self) -> bool {
+        self.signals.enable(&self.chains.ring, self.next)
+    }
+
+    /// Tells the driver that notifications are not needed. It may still send some.
+    pub fn disable_notifications(&mut self) {
+        self.signals.disable(&self.chains.ring, self.next);
+    }
+
+    /// The next position to take: GET_VRING_BASE, once nothing is
+    /// [`outstanding`](Self::outstanding).
+    #[must_use]
+    pub const fn next(&self) -> u16 {
+        self.next
+    }
+}
+
+impl Drop for TransmitQueue {
+    fn drop(&mut self) {
+        if self.outstanding() != 0 {
+            // Somebody may still read the frames that are out: their memory must stay.
+            mem::forget(Arc::clone(self.chains.map()));
+        }
+    }
+}
+
+/// Copies the front of the pieces into `bytes`, once. Returns how many bytes there were.
+#[inline]
+fn copy_first(pieces: &[Piece], bytes: &mut [u8]) -> usize {
+    let mut copied = 0;
+    for piece in pieces {
+        let rest = &mut bytes[copied..];
+        let count = rest.len().min(piece.length_bytes as usize);
+        // SAFETY: the piece has `count` readable bytes of guest memory by `Translator::translate`,
+        // and `rest` is private and at least as long.
+        unsafe { ptr::copy_nonoverlapping(piece.host.0.cast_const(), rest.as_mut_ptr(), count) };
+        copied += count;
+        if copied == bytes.len() {
+            break;
+        }
+    }
+    copied
+}
+
+/// Appends what lies behind the first `skip` bytes of the pieces.
+#[inline]
+fn push_segments(pieces: &[Piece], skip: usize, segments: &mut Vec<Segment>) {
+    let mut skip = skip;
+    for piece in pieces {
+        let length = piece.length_bytes as usize;
+        if skip >= length {
+            skip -= length;
+            continue;
+        }
+        let start = piece.host.0.wrapping_add(skip).cast_const();
+        #[expect(clippy::cast_possible_truncation, reason = "less than the piece's length")]
+        let left = (length - skip) as u32;
+        // SAFETY: inside the piece, which is mapped as long as the memory map; the queue holds
+        // that while the frame is out, and `drop` leaks it rather than unmap it too early.
+        segments.push(unsafe { Segment::new(start, left) });
+        skip = 0;
+    }
+}
