@@ -156,9 +156,9 @@ pub trait Backend {
     /// [`Refused`] if a ring cannot start there.
     fn set_vring_base(&mut self, index: u16, base: u32) -> Result<(), Refused>;
 
-    /// Stops a ring and returns where it carries on (GET_VRING_BASE). The ring's kick, call and
-    /// error descriptors are forgotten by the front end's reckoning. Asked of rings that never
-    /// ran too: then the base last set, or 0.
+    /// Stops a ring and returns where it carries on (GET_VRING_BASE). Before the next start the
+    /// front end sends size, base, addresses and descriptors anew, but not memory. Asked of rings
+    /// that never ran too: then the base last set, or 0.
     ///
     /// # Errors
     ///

@@ -76,8 +76,11 @@ pub enum SessionError {
         count: usize,
     },
 
-    /// More descriptors than any message carries. All were closed.
-    #[error("front end sent more than 32 file descriptors with one message")]
+    /// More descriptors than any message carries, or than this process may still open. All were
+    /// closed.
+    #[error(
+        "file descriptors of a message were cut off: more than 32, or too many open files here"
+    )]
     TooManyDescriptors,
 
     /// The request was refused, and the front end did not ask to be told.
