@@ -64,8 +64,8 @@ drop_reasons! {
     /// Nobody to send it to: its address lies behind the port it came from, or its VLAN has no
     /// other port.
     NoEgressPort, Ingress, "no_egress_port";
-    /// More flooding in one turn than the port may cause.
-    FloodBudget, Egress, "flood_budget";
+    /// The frame would flood more than its ingress queue may cause in one turn.
+    FloodBudget, Ingress, "flood_budget";
     /// The port has no running queue that takes frames.
     PortDown, Egress, "port_down";
     /// The guest has made no receive buffer available.

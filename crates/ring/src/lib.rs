@@ -17,4 +17,4 @@ mod spsc;
 mod sync;
 
 pub use doorbell::Doorbell;
-pub use spsc::{Consumer, Producer, ring};
+pub use spsc::{Consumer, Marker, Producer, ring};

@@ -96,7 +96,7 @@ fn halves<T: Send>(capacity: usize, publish_ordering: Ordering) -> (Producer<T>,
         publish_ordering,
     });
     let producer = Producer { ring: Arc::clone(&ring), tail: 0, seen_head: 0 };
-    (producer, Consumer { ring, head: 0, seen_tail: 0 })
+    (producer, Consumer { ring, head: 0, seen_tail: 0, released: 0 })
 }
 
 /// The half that fills. There is one per ring: it can be sent to a thread, not cloned.
@@ -180,6 +180,10 @@ impl<T> fmt::Debug for Producer<T> {
     }
 }
 
+/// A place in a ring: see [`Consumer::marker`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marker(u32);
+
 /// The half that empties. There is one per ring.
 pub struct Consumer<T> {
     ring: Arc<Ring<T>>,
@@ -188,6 +192,8 @@ pub struct Consumer<T> {
     /// The producer's index when we last looked. It can only lag, which makes the ring look
     /// emptier than it is, never fuller.
     seen_tail: u32,
+    /// What `head` in the ring says: our own index at the last release.
+    released: u32,
 }
 
 impl<T: Send> Consumer<T> {
@@ -219,9 +225,28 @@ impl<T: Send> Consumer<T> {
         self.seen_tail == self.head
     }
 
-    /// Gives all slots emptied so far back to the producer, with one store.
+    /// A place behind everything that is visible now: see [`has_passed`](Self::has_passed).
+    pub fn marker(&mut self) -> Marker {
+        // Acquire: pairs with the Release store of `tail` in `Producer::publish`.
+        self.seen_tail = self.ring.tail.load(Ordering::Acquire);
+        Marker(self.seen_tail)
+    }
+
+    /// Says whether everything before the marker has been taken. The marker must be of this ring,
+    /// and not older than 2^31 items.
+    #[must_use]
+    pub const fn has_passed(&self, marker: Marker) -> bool {
+        marker.0.wrapping_sub(self.head).cast_signed() <= 0
+    }
+
+    /// Gives all slots emptied since the last call back to the producer, with one store, or none if there are
+    /// none.
     #[inline]
     pub fn release(&mut self) {
+        if self.released == self.head {
+            return;
+        }
+        self.released = self.head;
         // Release: pairs with the Acquire load of `head` in `Producer::has_room`: our reads of the
         // slots come before the producer's next writes to them.
         self.ring.head.store(self.head, Ordering::Release);
@@ -272,6 +297,21 @@ mod tests {
         assert_eq!(producer.push(3), Err(3));
         consumer.release();
         assert_eq!(producer.push(3), Ok(()));
+    }
+
+    #[test]
+    fn marker_is_passed_by_what_was_visible_and_not_by_more() {
+        let (mut producer, mut consumer) = ring(4);
+        producer.push(1).unwrap();
+        producer.publish();
+
+        let marker = consumer.marker();
+        producer.push(2).unwrap();
+        producer.publish();
+
+        assert!(!consumer.has_passed(marker));
+        consumer.pop();
+        assert!(consumer.has_passed(marker));
     }
 
     #[test]
