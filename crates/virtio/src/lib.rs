@@ -28,6 +28,8 @@
 mod chain;
 mod fault;
 mod features;
+#[cfg(test)]
+mod hostile_tests;
 mod memory;
 mod notification;
 mod receive;

@@ -256,3 +256,79 @@ impl Translator {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestMemory, memory_file};
+
+    fn region(guest_address: u64, size_bytes: u64) -> Arc<GuestRegion> {
+        GuestRegion::map(memory_file(size_bytes), guest_address, size_bytes, 0, 0).unwrap()
+    }
+
+    fn lengths(map: &TestMemory, address: u64, length_bytes: u32) -> Option<Vec<u32>> {
+        let mut lengths = Vec::new();
+        Translator::new(map.map())
+            .translate(address, length_bytes, |piece| lengths.push(piece.length_bytes))
+            .ok()
+            .map(|()| lengths)
+    }
+
+    #[test]
+    fn regions_that_overlap_are_refused_in_any_order() {
+        let refused = MemoryMap::new(vec![region(0x2000, 0x1000), region(0x1000, 0x1001)]);
+
+        assert!(matches!(
+            refused.unwrap_err(),
+            MemoryError::Overlap { first: 0x1000, second: 0x2000 }
+        ));
+    }
+
+    #[test]
+    fn regions_that_touch_are_accepted_and_sorted() {
+        let map = MemoryMap::new(vec![region(0x2000, 0x1000), region(0x1000, 0x1000)]).unwrap();
+
+        let starts: Vec<_> = map.regions().iter().map(|region| region.guest_address()).collect();
+
+        assert_eq!(starts, [0x1000, 0x2000]);
+    }
+
+    #[test]
+    fn there_may_be_509_regions_and_no_more() {
+        let region = region(0, 0x1000);
+
+        let refused = MemoryMap::new(vec![region; 510]).unwrap_err();
+
+        assert!(matches!(refused, MemoryError::TooManyRegions(510)));
+    }
+
+    #[test]
+    fn buffer_is_split_where_regions_touch() {
+        let memory =
+            TestMemory::with_regions(&[(0x2000, 0x1000), (0x1000, 0x1000), (0x4000, 0x1000)]);
+
+        assert_eq!(lengths(&memory, 0x1000, 0x2000), Some(vec![0x1000, 0x1000]));
+        assert_eq!(lengths(&memory, 0x1fff, 2), Some(vec![1, 1]));
+        assert_eq!(lengths(&memory, 0x4000, 0x1000), Some(vec![0x1000]));
+        assert_eq!(lengths(&memory, 0x9999, 0), Some(vec![]));
+    }
+
+    #[test]
+    fn buffer_that_reaches_into_a_gap_is_outside() {
+        let memory = TestMemory::with_regions(&[(0x1000, 0x1000), (0x4000, 0x1000)]);
+
+        assert_eq!(lengths(&memory, 0x1fff, 2), None);
+        assert_eq!(lengths(&memory, 0x0fff, 2), None);
+        assert_eq!(lengths(&memory, 0x3fff, 2), None);
+        assert_eq!(lengths(&memory, 0x4fff, 2), None);
+        assert_eq!(lengths(&memory, u64::MAX, u32::MAX), None);
+    }
+
+    #[test]
+    fn map_without_regions_resolves_nothing() {
+        let map = MemoryMap::new(Vec::new()).unwrap();
+
+        assert!(map.resolve_user(0, 1).is_none());
+        assert!(map.extent_around(0).is_none());
+    }
+}

@@ -230,3 +230,6 @@ impl ReceiveQueue {
         self.next
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -361,3 +361,6 @@ fn push_segments(pieces: &[Piece], skip: usize, segments: &mut Vec<Segment>) {
         skip = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

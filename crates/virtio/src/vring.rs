@@ -248,7 +248,7 @@ fn find(
 ///
 /// `at` is mapped and aligned to 2.
 #[inline]
-unsafe fn load_u16(at: *mut u8, order: Ordering) -> u16 {
+pub(crate) unsafe fn load_u16(at: *mut u8, order: Ordering) -> u16 {
     #[expect(clippy::cast_ptr_alignment, reason = "the caller's promise")]
     let at = at.cast::<u16>();
     // SAFETY: the caller's promise; the memory outlives this expression.
@@ -261,7 +261,7 @@ unsafe fn load_u16(at: *mut u8, order: Ordering) -> u16 {
 ///
 /// `at` is mapped and aligned to 2.
 #[inline]
-unsafe fn store_u16(at: *mut u8, number: u16, order: Ordering) {
+pub(crate) unsafe fn store_u16(at: *mut u8, number: u16, order: Ordering) {
     #[expect(clippy::cast_ptr_alignment, reason = "the caller's promise")]
     let at = at.cast::<u16>();
     // SAFETY: the caller's promise; the memory outlives this expression.
