@@ -1,0 +1,103 @@
+//! Frames that other threads lent to this one, and frames that come back from them.
+//!
+//! A lent frame joins a burst like one of our own, only decided already. It is published at its
+//! egress before it is handed back, so its ingress owner gives a buffer back only when the
+//! frame has arrived.
+
+use frame::{BURST_FRAMES, DropReason, SegmentRange};
+
+use crate::handover::{Lent, Target};
+use crate::thread::{PollThread, as_frame};
+
+impl PollThread {
+    /// Takes frames that other threads lent, delivers them and hands them back. Returns how many.
+    pub(crate) fn take_handovers(&mut self) -> usize {
+        let mut frames = 0;
+        for thread in 0..self.links.len() {
+            frames += self.take_handovers_from(thread);
+        }
+        frames
+    }
+
+    fn take_handovers_from(&mut self, thread: usize) -> usize {
+        if !self.links[thread].as_mut().is_some_and(|link| link.has_handovers()) {
+            return 0;
+        }
+        let Some(mut link) = self.links[thread].take() else { return 0 };
+        let mut lent = std::mem::take(&mut self.lent);
+        lent.clear();
+        self.work.burst.clear();
+        while lent.len() < BURST_FRAMES {
+            let segments = &mut self.work.burst.segments;
+            let start = segments.len();
+            let Some(taken) = link.take(segments) else { break };
+            #[expect(clippy::cast_possible_truncation, reason = "bounded by rings of 2^10 cells")]
+            let range =
+                SegmentRange { start: start as u32, count: (segments.len() - start) as u32 };
+            self.work.burst.frames.push(as_frame(&taken, range));
+            lent.push(taken);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "below MAX_THREADS")]
+        for (at, frame) in lent.iter().enumerate() {
+            self.order_lent(at, frame, thread as u8);
+        }
+        self.transmit();
+        for frame in &lent {
+            link.hand_back(frame.origin);
+        }
+        link.publish();
+        let count = lent.len();
+        self.lent = lent;
+        self.links[thread] = Some(link);
+        count
+    }
+
+    /// Orders the copies of a frame that another thread took in.
+    fn order_lent(&mut self, at: usize, lent: &Lent, taken_by: u8) {
+        match lent.target {
+            Target::One(id, pair) => {
+                if self.port(id).is_none() {
+                    self.orphans.count_drops(DropReason::PortRemoved, 1);
+                    return;
+                }
+                self.order_here(id.slot, pair, at, &lent.forward, 0);
+            }
+            Target::Flood => {
+                let frame = self.work.burst.frames[at];
+                self.order_flood_here(at, &frame, &lent.forward, lent.ingress.slot, taken_by);
+            }
+        }
+    }
+
+    /// Takes frames that come back, and gives their buffers to the guests and rings they came
+    /// from. Returns how many.
+    pub(crate) fn take_returns(&mut self) -> usize {
+        let mut count = 0;
+        for thread in 0..self.links.len() {
+            let Some(link) = &mut self.links[thread] else { continue };
+            let before = count;
+            while let Some(handed_back) = link.take_return() {
+                count += 1;
+                let origin = handed_back.origin;
+                let Some(queue) = self.queues.by_origin(origin) else { continue };
+                #[expect(clippy::cast_possible_truncation, reason = "the token is a loan's number")]
+                let loan = origin.token as u32;
+                if let Some(token) = queue.loans.settle(loan, thread) {
+                    queue.complete(token);
+                    if !self.returned.contains(&origin.queue) {
+                        self.returned.push(origin.queue);
+                    }
+                }
+            }
+            if count > before {
+                link.publish();
+            }
+        }
+        while let Some(index) = self.returned.pop() {
+            if let Some(queue) = self.queues.get_mut(index) {
+                queue.release_ingress();
+            }
+        }
+        count
+    }
+}

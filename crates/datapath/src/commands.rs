@@ -1,0 +1,295 @@
+//! What a poll thread does with a command.
+//!
+//! Stopping takes three steps: intake ends, everything lent comes back, the used ring is
+//! published. Only then is the answer given, so that memory may be unmapped and a ring's index
+//! told to the front end.
+
+use std::sync::Arc;
+
+use afxdp::XdpQueue;
+use frame::PortId;
+use ring::Marker;
+
+use crate::command::{Command, Half, PortDescription, Reply, StartVring, Vring};
+use crate::counters::{Counters, add};
+use crate::queue::{Kind, Queue, Receiveq, RingState, Transmitq};
+use crate::steering::MAX_QUEUES;
+use crate::thread::{PollThread, Port};
+
+/// Chunks of an interface's queue that may be lent, four times over: see `loans.rs`.
+const INTERFACE_BUFFERS: usize = 1_024;
+
+/// A command whose answer has to wait.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// A transmitq whose lent frames have to come back.
+    Transmitq(u16),
+    /// An interface's queue likewise.
+    InterfaceQueue(u16),
+    /// Everything before these places in the hand-over rings, by thread.
+    Sync(Vec<Option<Marker>>),
+}
+
+impl PollThread {
+    /// Carries out all commands that have arrived.
+    pub(crate) fn take_commands(&mut self) {
+        if self.commands.is_empty() {
+            return;
+        }
+        while let Some(command) = self.commands.pop() {
+            if let Some(reply) = self.carry_out(command) {
+                self.reply(reply);
+            }
+        }
+        self.commands.release();
+        add_queues(self);
+    }
+
+    fn reply(&self, reply: Reply) {
+        // Nobody listens only if the data path is being dropped; then nobody needs the answer.
+        let _ = self.replies.send(reply);
+    }
+
+    /// Carries out one command. `None` if its answer has to wait.
+    fn carry_out(&mut self, command: Command) -> Option<Reply> {
+        match command {
+            Command::SetPort(description) => self.set_port(*description),
+            Command::RemovePort(id) => self.remove_port(id),
+            Command::StartVring(start) => self.start_vring(*start),
+            Command::StopVring(port, pair, half) => return self.stop_vring(port, pair, half),
+            Command::EnableVring(port, pair, half, is_enabled) => {
+                self.enable_vring(port, pair, half, is_enabled);
+            }
+            Command::AddInterfaceQueue(port, pair, queue, counters) => {
+                self.add_interface_queue(port, pair, queue, counters);
+            }
+            Command::RemoveQueue(port, pair) => return self.remove_queue(port, pair),
+            Command::Sync => {
+                let mark = |link: &mut Option<_>| link.as_mut().map(crate::handover::Link::marker);
+                self.stopping.push(Stop::Sync(self.links.iter_mut().map(mark).collect()));
+                return None;
+            }
+            Command::Exit => self.is_running = false,
+        }
+        Some(Reply::Done)
+    }
+
+    fn set_port(&mut self, description: PortDescription) {
+        let PortDescription { id, policy, learn_limit, steering, counters } = description;
+        self.bridge.set_port(id.slot, &policy, learn_limit);
+        let Some(place) = self.ports.get_mut(usize::from(id.slot)) else { return };
+        match place {
+            Some(port) if port.id == id => {}
+            _ => {
+                let queues = [None; MAX_QUEUES];
+                *place = Some(Box::new(Port { id, steering, counters, queues }));
+            }
+        }
+    }
+
+    fn remove_port(&mut self, id: PortId) {
+        if self.port(id).is_some() {
+            self.bridge.remove_port(id.slot);
+            self.ports[usize::from(id.slot)] = None;
+        }
+    }
+
+    /// The place of a port's queue in this thread's table.
+    fn place(&self, port: PortId, pair: u8) -> Option<u16> {
+        self.port(port)?.queues.get(usize::from(pair)).copied().flatten()
+    }
+
+    /// Puts a queue in the table and tells the port where it is.
+    fn insert(&mut self, port: PortId, pair: u8, queue: Queue) -> Option<u16> {
+        let index = self.queues.insert(queue)?;
+        let port = self.ports.get_mut(usize::from(port.slot))?.as_deref_mut()?;
+        port.queues[usize::from(pair)] = Some(index);
+        Some(index)
+    }
+
+    fn set_eligible(&mut self, index: u16) {
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        let (id, pair, is_eligible) = (queue.port, queue.pair, queue.is_eligible());
+        if let Some(port) = self.port(id) {
+            port.steering.set_eligible(pair, is_eligible);
+        }
+    }
+
+    fn start_vring(&mut self, start: StartVring) {
+        let StartVring { port, pair, vring, size, kick, call, is_enabled, counters } = start;
+        let index = self.place(port, pair).or_else(|| {
+            let kind = Kind::Guest { transmitq: None, receiveq: None };
+            self.insert(port, pair, Queue::new(port, pair, kind, counters))
+        });
+        let Some(index) = index else { return };
+        let borrowers = self.links.iter().flatten().count();
+        let mark = self.queues.mark(index);
+        // A descriptor that cannot be watched leaves the queue polled for ever.
+        let kick = kick.filter(|kick| self.bed.add(kick, mark).is_ok());
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        let Kind::Guest { transmitq, receiveq } = &mut queue.kind else { return };
+        let state = RingState::Running;
+        match vring {
+            Vring::Transmitq(ring) => {
+                *transmitq = Some(Box::new(Transmitq { ring, kick, call, is_enabled, state }));
+                queue.loans.reset(size, borrowers);
+                self.start_polling(index);
+            }
+            Vring::Receiveq(mut ring) => {
+                // Refilled buffers are found when they are needed, never announced.
+                ring.disable_notifications();
+                if let Some(kick) = &kick {
+                    self.bed.remove(kick);
+                }
+                *receiveq = Some(Box::new(Receiveq { ring, call, is_enabled, state }));
+                self.set_eligible(index);
+            }
+        }
+    }
+
+    fn enable_vring(&mut self, port: PortId, pair: u8, half: Half, is_enabled: bool) {
+        let Some(index) = self.place(port, pair) else { return };
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        let Kind::Guest { transmitq, receiveq } = &mut queue.kind else { return };
+        match half {
+            Half::Transmitq => {
+                if let Some(transmitq) = transmitq {
+                    transmitq.is_enabled = is_enabled;
+                }
+            }
+            Half::Receiveq => {
+                if let Some(receiveq) = receiveq {
+                    receiveq.is_enabled = is_enabled;
+                }
+                self.set_eligible(index);
+            }
+        }
+    }
+
+    fn stop_vring(&mut self, port: PortId, pair: u8, half: Half) -> Option<Reply> {
+        let Some(index) = self.place(port, pair) else { return Some(Reply::Done) };
+        let Some(queue) = self.queues.get_mut(index) else { return Some(Reply::Done) };
+        let Kind::Guest { transmitq, receiveq } = &mut queue.kind else {
+            return Some(Reply::Done);
+        };
+        match half {
+            Half::Receiveq => {
+                let stopped = receiveq.take();
+                self.set_eligible(index);
+                Some(stopped.map_or(Reply::Done, Reply::StoppedReceiveq))
+            }
+            Half::Transmitq => {
+                let Some(transmitq) = transmitq else { return Some(Reply::Done) };
+                transmitq.state = RingState::Stopping;
+                self.stopping.push(Stop::Transmitq(index));
+                None
+            }
+        }
+    }
+
+    fn add_interface_queue(
+        &mut self,
+        port: PortId,
+        pair: u8,
+        queue: Box<XdpQueue>,
+        counters: Arc<Counters>,
+    ) {
+        let borrowers = self.links.iter().flatten().count();
+        let mut queue = Queue::new(port, pair, Kind::Interface(queue), counters);
+        queue.loans.reset(INTERFACE_BUFFERS, borrowers);
+        let Some(index) = self.insert(port, pair, queue) else { return };
+        let mark = self.queues.mark(index);
+        if let Some(Queue { kind: Kind::Interface(queue), .. }) = self.queues.get_mut(index)
+            && let Err(error) = self.bed.add(queue.as_fd(), mark)
+        {
+            log::error!("epoll_ctl on an AF_XDP socket failed, its queue may sleep late: {error}");
+        }
+        self.set_eligible(index);
+        self.start_polling(index);
+    }
+
+    fn remove_queue(&mut self, port: PortId, pair: u8) -> Option<Reply> {
+        let Some(index) = self.place(port, pair) else { return Some(Reply::Done) };
+        let Some(queue) = self.queues.get_mut(index) else { return Some(Reply::Done) };
+        if matches!(queue.kind, Kind::Interface(_)) {
+            queue.is_leaving = true;
+            self.set_eligible(index);
+            self.stopping.push(Stop::InterfaceQueue(index));
+            return None;
+        }
+        self.take_out(index);
+        Some(Reply::Done)
+    }
+
+    /// Takes a queue out of the table and of all lists.
+    fn take_out(&mut self, index: u16) -> Option<Box<Queue>> {
+        let queue = self.queues.remove(index)?;
+        self.polled.retain(|&polled| polled != index);
+        if let Some(Some(port)) = self.ports.get_mut(usize::from(queue.port.slot))
+            && port.id == queue.port
+        {
+            port.steering.set_eligible(queue.pair, false);
+            port.queues[usize::from(queue.pair)] = None;
+        }
+        Some(queue)
+    }
+
+    /// Answers the stops whose conditions have come true.
+    pub(crate) fn finish_stops(&mut self) {
+        let mut waiting = std::mem::take(&mut self.stopping);
+        waiting.retain(|stop| match self.finish_stop(stop) {
+            Some(reply) => {
+                self.reply(reply);
+                false
+            }
+            None => true,
+        });
+        waiting.append(&mut self.stopping);
+        self.stopping = waiting;
+        add_queues(self);
+    }
+
+    fn finish_stop(&mut self, stop: &Stop) -> Option<Reply> {
+        match stop {
+            Stop::Sync(markers) => {
+                let passed = |(link, marker): (&Option<crate::handover::Link>, &Option<Marker>)| {
+                    link.as_ref().zip(*marker).is_none_or(|(link, marker)| link.has_passed(marker))
+                };
+                self.links.iter().zip(markers).all(passed).then_some(Reply::Done)
+            }
+            Stop::Transmitq(index) => {
+                let Some(queue) = self.queues.get_mut(*index) else { return Some(Reply::Done) };
+                if !queue.is_settled() {
+                    return None;
+                }
+                let Kind::Guest { transmitq, .. } = &mut queue.kind else {
+                    return Some(Reply::Done);
+                };
+                let stopped = transmitq.take();
+                if let Some(kick) = stopped.as_ref().and_then(|stopped| stopped.kick.as_ref()) {
+                    self.bed.remove(kick);
+                }
+                Some(stopped.map_or(Reply::Done, Reply::StoppedTransmitq))
+            }
+            Stop::InterfaceQueue(index) => {
+                if !self.queues.get_mut(*index).is_none_or(|queue| queue.is_settled()) {
+                    return None;
+                }
+                match self.take_out(*index).map(|queue| queue.kind) {
+                    Some(Kind::Interface(queue)) => {
+                        self.bed.remove(queue.as_fd());
+                        Some(Reply::RemovedInterfaceQueue(queue))
+                    }
+                    Some(Kind::Guest { .. }) | None => Some(Reply::Done),
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the number of queues that statistics show.
+fn add_queues(thread: &PollThread) {
+    let counter = &thread.counters.queues;
+    let now = thread.queues.len() as u64;
+    add(counter, now.wrapping_sub(counter.load(std::sync::atomic::Ordering::Relaxed)));
+}

@@ -1,0 +1,333 @@
+//! The control plane's handle on the data path: ports, queues, counters.
+//!
+//! One thread uses it. Every call returns when the poll threads concerned have acknowledged, so
+//! that afterwards memory may be unmapped, sockets closed and numbers used again.
+//!
+//! The life of a port: [`add_port`](Datapath::add_port), then its queues as they come and go
+//! ([`start_vring`](Datapath::start_vring), [`add_xdp_queue`](Datapath::add_xdp_queue)), then
+//! [`remove_port`](Datapath::remove_port). A slot is used again only after all threads have
+//! forgotten the port and all that was on its way to it has been dealt with.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use afxdp::XdpQueue;
+use bridge::{Fdb, Flush, Seconds, VlanPolicy};
+use crossbeam::channel::{Receiver, unbounded};
+use frame::{MAX_PORTS, PortId};
+use rustix::event::{EventfdFlags, eventfd};
+use virtio::{ReceiveQueue, SetupError, TransmitQueue, VringSetup};
+
+use crate::clock;
+use crate::command::{Command, Event, Half, PortDescription, Reply, StartVring, Vring};
+use crate::counters::{Counters, PortStatistics, QueueStatistics, Snapshot, ThreadStatistics};
+use crate::eventfd::checked;
+use crate::poll_threads::{self, Handle, StartError};
+use crate::settings::Settings;
+use crate::steering::{MAX_QUEUES, Steering};
+
+/// All slots are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the switch has {MAX_PORTS} ports already")]
+pub struct PortsExhausted;
+
+/// A queue of a port: who owns it and what was counted at it.
+#[derive(Debug)]
+struct QueueRecord {
+    thread: usize,
+    counters: Arc<Counters>,
+}
+
+/// What the control thread knows of a port.
+#[derive(Debug)]
+struct PortRecord {
+    id: PortId,
+    steering: Arc<Steering>,
+    queues: BTreeMap<u8, QueueRecord>,
+    /// By thread: for what no queue of the port counts.
+    by_thread: Vec<Arc<Counters>>,
+}
+
+/// The data path. See the module's text. Dropping it stops the poll threads.
+#[derive(Debug)]
+pub struct Datapath {
+    threads: Vec<Handle>,
+    fdb: Arc<Fdb>,
+    started: Instant,
+    /// By slot.
+    ports: Vec<Option<PortRecord>>,
+    /// The generation of the next tenant, by slot.
+    generations: Vec<u32>,
+    events: Receiver<Event>,
+    event_fd: Arc<OwnedFd>,
+}
+
+impl Datapath {
+    /// Starts a poll thread on each core of `settings`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if a core does not exist or a system call fails.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let core = settings.cores.first().copied().unwrap_or(0);
+        let failed = |source: rustix::io::Errno| StartError::System {
+            call: "make an eventfd",
+            core,
+            source: source.into(),
+        };
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let event_fd = Arc::new(eventfd(0, flags).map_err(failed)?);
+        let (sender, events) = unbounded();
+        let threads = poll_threads::start(&settings, started, &sender, &event_fd)?;
+        Ok(Self {
+            threads,
+            fdb: settings.fdb,
+            started,
+            ports: (0..MAX_PORTS).map(|_| None).collect(),
+            generations: vec![0; MAX_PORTS],
+            events,
+            event_fd,
+        })
+    }
+
+    /// Seconds since the start: the time that the filtering database counts in.
+    #[must_use]
+    pub fn now(&self) -> Seconds {
+        clock::since(self.started)
+    }
+
+    /// Adds a port without queues, a member of the VLANs of `policy`, behind which at most
+    /// `learn_limit` addresses are learned.
+    ///
+    /// # Errors
+    ///
+    /// [`PortsExhausted`] if there are [`MAX_PORTS`] already.
+    pub fn add_port(
+        &mut self,
+        policy: &VlanPolicy,
+        learn_limit: u32,
+    ) -> Result<PortId, PortsExhausted> {
+        let slot = self.ports.iter().position(Option::is_none).ok_or(PortsExhausted)?;
+        let generation = self.generations[slot];
+        self.generations[slot] = generation.wrapping_add(1);
+        let slot = u16::try_from(slot).map_err(|_| PortsExhausted)?;
+        let id = PortId { slot, generation };
+        self.ports[usize::from(slot)] = Some(PortRecord {
+            id,
+            steering: Arc::new(Steering::new()),
+            queues: BTreeMap::new(),
+            by_thread: self.threads.iter().map(|_| Arc::default()).collect(),
+        });
+        self.set_policy(id, policy, learn_limit);
+        Ok(id)
+    }
+
+    /// Changes a port's VLANs and learning limit while traffic flows.
+    pub fn set_policy(&mut self, port: PortId, policy: &VlanPolicy, learn_limit: u32) {
+        let Some(record) = record(&self.ports, port) else { return };
+        for (index, thread) in self.threads.iter_mut().enumerate() {
+            thread.send(Command::SetPort(Box::new(PortDescription {
+                id: port,
+                policy: policy.clone(),
+                learn_limit,
+                steering: Arc::clone(&record.steering),
+                counters: Arc::clone(&record.by_thread[index]),
+            })));
+        }
+        self.await_all();
+    }
+
+    /// Removes a port: its queues are stopped and dropped, what was on its way to it is dropped,
+    /// its addresses are forgotten.
+    pub fn remove_port(&mut self, port: PortId) {
+        let Some(record) = record(&self.ports, port) else { return };
+        let queues: Vec<u8> = record.queues.keys().copied().collect();
+        for pair in queues {
+            for vring in [2 * u16::from(pair), 2 * u16::from(pair) + 1] {
+                let _ = self.stop_vring(port, vring);
+            }
+            self.remove_queue(port, pair);
+        }
+        self.call_all(|| Command::RemovePort(port));
+        self.call_all(|| Command::Sync);
+        self.fdb.flush(Flush { slot: Some(port.slot), with_static: true, ..Flush::default() });
+        self.ports[usize::from(port.slot)] = None;
+    }
+
+    fn remove_queue(&mut self, port: PortId, pair: u8) {
+        let Some(record) = record_mut(&mut self.ports, port) else { return };
+        let Some(queue) = record.queues.remove(&pair) else { return };
+        let thread = &mut self.threads[queue.thread];
+        thread.queue_count -= 1;
+        match thread.call(Command::RemoveQueue(port, pair)) {
+            // Dropped here, by the control thread: closing sockets and unmapping takes time.
+            Reply::RemovedInterfaceQueue(queue) => drop(queue),
+            Reply::Done | Reply::StoppedTransmitq(_) | Reply::StoppedReceiveq(_) => {}
+        }
+    }
+
+    /// Runs a virtqueue of a guest: `vring` 2i is the receiveq of pair i, 2i + 1 its transmitq. One that runs
+    /// already is stopped first. A transmitq without `kick` is polled for ever; without `call`
+    /// the guest is never notified.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] if the ring cannot be run as described, e.g. lies outside guest memory.
+    ///
+    /// # Panics
+    ///
+    /// If `vring` is not below twice [`MAX_QUEUES`], or the port is not there.
+    pub fn start_vring(
+        &mut self,
+        port: PortId,
+        vring: u16,
+        setup: VringSetup,
+        kick: Option<OwnedFd>,
+        call: Option<OwnedFd>,
+        enabled: bool,
+    ) -> Result<(), SetupError> {
+        self.stop_vring(port, vring);
+        let (pair, half) = pair_and_half(vring);
+        let size = usize::from(setup.size.get());
+        let ring = match half {
+            Half::Transmitq => Vring::Transmitq(TransmitQueue::new(setup)?),
+            Half::Receiveq => Vring::Receiveq(ReceiveQueue::new(setup)?),
+        };
+        let (thread, counters) = self.own(port, pair);
+        self.threads[thread].call(Command::StartVring(Box::new(StartVring {
+            port,
+            pair,
+            vring: ring,
+            size,
+            kick: kick.and_then(checked),
+            call: call.and_then(checked),
+            is_enabled: enabled,
+            counters,
+        })));
+        Ok(())
+    }
+
+    /// Stops a virtqueue: nothing more is taken, all lent frames are back, the used ring is
+    /// published. Returns the index of the next entry in the available ring; `None` if it was
+    /// not running.
+    pub fn stop_vring(&mut self, port: PortId, vring: u16) -> Option<u16> {
+        let (pair, half) = pair_and_half(vring);
+        let thread = record(&self.ports, port)?.queues.get(&pair)?.thread;
+        match self.threads[thread].call(Command::StopVring(port, pair, half)) {
+            Reply::StoppedTransmitq(transmitq) => Some(transmitq.ring.next()),
+            Reply::StoppedReceiveq(receiveq) => Some(receiveq.ring.next()),
+            Reply::Done | Reply::RemovedInterfaceQueue(_) => None,
+        }
+    }
+
+    /// Enables or disables a running virtqueue. A disabled receiveq gets no frames; what comes
+    /// from a disabled transmitq is dropped.
+    pub fn enable_vring(&mut self, port: PortId, vring: u16, enabled: bool) {
+        let (pair, half) = pair_and_half(vring);
+        let Some(record) = record(&self.ports, port) else { return };
+        if let Some(queue) = record.queues.get(&pair) {
+            self.threads[queue.thread].call(Command::EnableVring(port, pair, half, enabled));
+        }
+    }
+
+    /// Gives a queue of an interface to a poll thread. Queues are numbered as they come, at most
+    /// [`MAX_QUEUES`] a port.
+    ///
+    /// # Panics
+    ///
+    /// If the port has [`MAX_QUEUES`] already, or is not there.
+    pub fn add_xdp_queue(&mut self, port: PortId, queue: XdpQueue) {
+        let record = record(&self.ports, port).expect("the port was added before its queues");
+        let pair = u8::try_from(record.queues.len()).unwrap_or(u8::MAX);
+        let (thread, counters) = self.own(port, pair);
+        let command = Command::AddInterfaceQueue(port, pair, Box::new(queue), counters);
+        self.threads[thread].call(command);
+    }
+
+    /// The thread that owns a queue, the one with the fewest if it has no owner yet, and the
+    /// queue's counters.
+    fn own(&mut self, port: PortId, pair: u8) -> (usize, Arc<Counters>) {
+        assert!(usize::from(pair) < MAX_QUEUES, "queue {pair} is not below {MAX_QUEUES}");
+        let fewest = (0..self.threads.len())
+            .min_by_key(|&index| self.threads[index].queue_count)
+            .expect("there is at least one poll thread");
+        let record = record_mut(&mut self.ports, port).expect("the port is there");
+        let queue = record.queues.entry(pair).or_insert_with(|| {
+            self.threads[fewest].queue_count += 1;
+            #[expect(clippy::cast_possible_truncation, reason = "below MAX_THREADS")]
+            record.steering.assign(pair, fewest as u8);
+            QueueRecord { thread: fewest, counters: Arc::default() }
+        });
+        (queue.thread, Arc::clone(&queue.counters))
+    }
+
+    /// What was counted at a port.
+    #[must_use]
+    pub fn statistics(&self, port: PortId) -> PortStatistics {
+        let mut statistics = PortStatistics::default();
+        let Some(record) = record(&self.ports, port) else { return statistics };
+        for (&index, queue) in &record.queues {
+            let mut counters = Snapshot::default();
+            queue.counters.add_to(&mut counters);
+            queue.counters.add_to(&mut statistics.total);
+            let index = u16::from(index);
+            statistics.queues.push(QueueStatistics { index, thread: queue.thread, counters });
+        }
+        for counters in &record.by_thread {
+            counters.add_to(&mut statistics.total);
+        }
+        statistics
+    }
+
+    /// What the poll threads did, in the order of their cores in the settings.
+    #[must_use]
+    pub fn threads(&self) -> Vec<ThreadStatistics> {
+        self.threads.iter().enumerate().map(|(index, thread)| thread.statistics(index)).collect()
+    }
+
+    /// A descriptor that becomes readable when [`take_events`](Self::take_events) has something.
+    #[must_use]
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.event_fd.as_fd()
+    }
+
+    /// What the poll threads have told since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        let mut count = [0; 8];
+        // Empty if nothing was told; then there is nothing to take either.
+        let _: io::Result<usize> =
+            rustix::io::read(&*self.event_fd, &mut count).map_err(Into::into);
+        self.events.try_iter().collect()
+    }
+
+    fn call_all(&mut self, command: impl Fn() -> Command) {
+        for thread in &mut self.threads {
+            thread.send(command());
+        }
+        self.await_all();
+    }
+
+    fn await_all(&self) {
+        for thread in &self.threads {
+            let _: Reply = thread.reply();
+        }
+    }
+}
+
+fn record(ports: &[Option<PortRecord>], id: PortId) -> Option<&PortRecord> {
+    ports.get(usize::from(id.slot))?.as_ref().filter(|record| record.id == id)
+}
+
+fn record_mut(ports: &mut [Option<PortRecord>], id: PortId) -> Option<&mut PortRecord> {
+    ports.get_mut(usize::from(id.slot))?.as_mut().filter(|record| record.id == id)
+}
+
+/// The pair that a vring belongs to, and which half of it the vring is (VIRTIO 1.2, 5.1.2).
+fn pair_and_half(vring: u16) -> (u8, Half) {
+    let half = if vring.is_multiple_of(2) { Half::Receiveq } else { Half::Transmitq };
+    (u8::try_from(vring / 2).unwrap_or(u8::MAX), half)
+}

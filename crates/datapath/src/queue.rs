@@ -1,0 +1,253 @@
+//! A queue as a poll thread sees it: a guest's queue pair or one queue of an interface, with
+//! what is counted, lent and ordered at it.
+//!
+//! The same five steps for either kind, in the order of a frame's way: [`Queue::receive`] takes
+//! a burst, [`Queue::deliver`] and [`Queue::release_egress`] send one, [`Queue::complete`] and
+//! [`Queue::release_ingress`] give buffers back.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use afxdp::XdpQueue;
+use frame::{BURST_FRAMES, Burst, DropReason, Outgoing, PortId, VlanTag};
+use virtio::{QueueFault, ReceiveQueue, Refusal, TransmitQueue};
+
+use crate::counters::Counters;
+use crate::idle::notify;
+use crate::loans::Loans;
+
+/// One copy that is to leave by a queue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    /// Its frame's place in the burst.
+    pub(crate) frame: usize,
+    /// The tag it leaves with.
+    pub(crate) tag: Option<VlanTag>,
+}
+
+/// How far a virtqueue is from being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RingState {
+    Running,
+    /// Takes nothing more; the control thread waits for what is lent.
+    Stopping,
+    /// The guest broke the ring's rules: takes nothing more until it is stopped and started.
+    Faulted,
+}
+
+/// A guest's transmitq: ingress.
+#[derive(Debug)]
+pub(crate) struct Transmitq {
+    pub(crate) ring: TransmitQueue,
+    /// `None`: the driver never kicks, so the queue is polled for ever.
+    pub(crate) kick: Option<OwnedFd>,
+    pub(crate) call: Option<OwnedFd>,
+    pub(crate) is_enabled: bool,
+    pub(crate) state: RingState,
+}
+
+/// A guest's receiveq: egress.
+#[derive(Debug)]
+pub(crate) struct Receiveq {
+    pub(crate) ring: ReceiveQueue,
+    pub(crate) call: Option<OwnedFd>,
+    pub(crate) is_enabled: bool,
+    pub(crate) state: RingState,
+}
+
+/// What a queue is.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Guest { transmitq: Option<Box<Transmitq>>, receiveq: Option<Box<Receiveq>> },
+    Interface(Box<XdpQueue>),
+}
+
+/// Why a copy was not delivered.
+#[derive(Debug)]
+pub(crate) enum Undelivered {
+    Dropped(DropReason),
+    /// The guest broke the rules of its receiveq, which must be stopped.
+    Fault(QueueFault),
+}
+
+/// One queue of one port, owned by one poll thread.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) port: PortId,
+    /// The queue pair, or the interface's queue.
+    pub(crate) pair: u8,
+    pub(crate) kind: Kind,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) loans: Loans,
+    /// Copies of the current burst that are to leave by it.
+    pub(crate) orders: Vec<Order>,
+    /// Copies ordered in the current burst and not yet counted.
+    pub(crate) ordered_copies: u64,
+    /// Polls in a row that found nothing.
+    pub(crate) empty_polls: u32,
+    /// In the thread's list of polled queues.
+    pub(crate) is_polled: bool,
+    /// An interface's queue that takes nothing more, for its port is being removed.
+    pub(crate) is_leaving: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(port: PortId, pair: u8, kind: Kind, counters: Arc<Counters>) -> Self {
+        Self {
+            port,
+            pair,
+            kind,
+            counters,
+            loans: Loans::default(),
+            orders: Vec::with_capacity(BURST_FRAMES),
+            ordered_copies: 0,
+            empty_polls: 0,
+            is_polled: false,
+            is_leaving: false,
+        }
+    }
+
+    /// Takes up to a burst of frames in. Queues that are stopping or stopped take none.
+    pub(crate) fn receive(&mut self, burst: &mut Burst) -> Result<(), QueueFault> {
+        match &mut self.kind {
+            Kind::Guest { transmitq: Some(transmitq), .. }
+                if transmitq.state == RingState::Running =>
+            {
+                transmitq.ring.receive(burst, BURST_FRAMES).map(drop)
+            }
+            Kind::Interface(queue) if !self.is_leaving => {
+                queue.receive(burst, BURST_FRAMES);
+                Ok(())
+            }
+            Kind::Guest { .. } | Kind::Interface(_) => Ok(()),
+        }
+    }
+
+    /// Says whether frames that come in are only to be dropped: a ring that is started and
+    /// disabled is served without effect (vhost-user, "Ring states").
+    pub(crate) fn discards_ingress(&self) -> bool {
+        match &self.kind {
+            Kind::Guest { transmitq: Some(transmitq), .. } => !transmitq.is_enabled,
+            Kind::Guest { .. } | Kind::Interface(_) => false,
+        }
+    }
+
+    /// The frame of this token has left, or was dropped: its buffer may go back.
+    #[inline]
+    pub(crate) fn complete(&mut self, token: u64) {
+        match &mut self.kind {
+            Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.complete(token),
+            Kind::Guest { .. } => {}
+            Kind::Interface(queue) => queue.complete(token),
+        }
+    }
+
+    /// Gives completed buffers back: one store, and at most one notification.
+    pub(crate) fn release_ingress(&mut self) {
+        match &mut self.kind {
+            Kind::Guest { transmitq: Some(transmitq), .. } => {
+                if transmitq.ring.release()
+                    && let Some(call) = &transmitq.call
+                {
+                    notify(call);
+                }
+            }
+            Kind::Guest { .. } => {}
+            Kind::Interface(queue) => queue.release(),
+        }
+    }
+
+    /// Copies one frame to where it goes. The far side sees it after
+    /// [`release_egress`](Self::release_egress).
+    #[inline]
+    pub(crate) fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), Undelivered> {
+        match &mut self.kind {
+            Kind::Guest { receiveq: Some(receiveq), .. }
+                if receiveq.state == RingState::Running && receiveq.is_enabled =>
+            {
+                receiveq.ring.deliver(frame).map_err(|refusal| match refusal {
+                    Refusal::NoBuffer => Undelivered::Dropped(DropReason::NoReceiveBuffer),
+                    Refusal::TooSmall => Undelivered::Dropped(DropReason::ReceiveBufferTooSmall),
+                    Refusal::Fault(fault) => Undelivered::Fault(fault),
+                })
+            }
+            Kind::Interface(queue) if !self.is_leaving => {
+                queue.send(frame).map_err(Undelivered::Dropped)
+            }
+            Kind::Guest { .. } | Kind::Interface(_) => {
+                Err(Undelivered::Dropped(DropReason::PortDown))
+            }
+        }
+    }
+
+    /// Makes delivered frames visible: one store, and at most one notification or system call.
+    pub(crate) fn release_egress(&mut self) {
+        match &mut self.kind {
+            Kind::Guest { receiveq: Some(receiveq), .. } => {
+                if receiveq.ring.release()
+                    && let Some(call) = &receiveq.call
+                {
+                    notify(call);
+                }
+            }
+            Kind::Guest { .. } => {}
+            Kind::Interface(queue) => queue.flush(),
+        }
+    }
+
+    /// Says whether the queue takes frames to send.
+    pub(crate) fn is_eligible(&self) -> bool {
+        match &self.kind {
+            Kind::Guest { receiveq, .. } => receiveq.as_ref().is_some_and(|receiveq| {
+                receiveq.state == RingState::Running && receiveq.is_enabled
+            }),
+            Kind::Interface(_) => !self.is_leaving,
+        }
+    }
+
+    /// Says whether there is anything to poll.
+    pub(crate) fn is_ingress(&self) -> bool {
+        match &self.kind {
+            Kind::Guest { transmitq, .. } => {
+                transmitq.as_ref().is_some_and(|transmitq| transmitq.state == RingState::Running)
+            }
+            Kind::Interface(_) => !self.is_leaving,
+        }
+    }
+
+    /// Asks the far side for a notification when work arrives. Returns false if it cannot, or if
+    /// work has arrived meanwhile: then the queue must be polled on.
+    pub(crate) fn fall_idle(&mut self) -> bool {
+        match &mut self.kind {
+            Kind::Guest { transmitq: Some(transmitq), .. } => {
+                if transmitq.kick.is_none() {
+                    return false;
+                }
+                if transmitq.ring.enable_notifications() {
+                    transmitq.ring.disable_notifications();
+                    return false;
+                }
+                true
+            }
+            Kind::Guest { .. } => true,
+            Kind::Interface(queue) => !queue.has_work(),
+        }
+    }
+
+    /// Asks for no more notifications, for the queue is polled.
+    pub(crate) fn wake_up(&mut self) {
+        self.empty_polls = 0;
+        if let Kind::Guest { transmitq: Some(transmitq), .. } = &mut self.kind {
+            transmitq.ring.disable_notifications();
+        }
+    }
+
+    /// Says whether every buffer that was taken in has been given back.
+    pub(crate) fn is_settled(&self) -> bool {
+        match &self.kind {
+            Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.outstanding() == 0,
+            Kind::Guest { .. } => true,
+            Kind::Interface(queue) => queue.outstanding() == 0,
+        }
+    }
+}

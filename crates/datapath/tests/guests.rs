@@ -1,0 +1,332 @@
+//! The data path with guests that are drivers in this process: real poll threads, real rings.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bridge::{DEFAULT_ADDRESSES, DEFAULT_AGEING, Fdb, VlanPolicy};
+use datapath::{Datapath, Event, PollMode, Settings};
+use frame::{DropReason, PortId, VlanId};
+use rustix::event::{EventfdFlags, eventfd};
+use virtio::testing::{Buffer, Driver, TestMemory};
+use virtio::{Features, QueueSize};
+
+const NO_LIMIT: u32 = u32::MAX;
+const QUEUE_ENTRIES: u16 = 64;
+const BUFFER_BYTES: u32 = 2_048;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const ALICE: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
+const BOB: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
+const CAROL: [u8; 6] = [0x52, 0x54, 0, 0, 0, 3];
+const BROADCAST: [u8; 6] = [0xff; 6];
+
+fn features() -> Features {
+    Features::VERSION_1 | Features::RING_EVENT_IDX
+}
+
+/// One half of a guest's queue pair, as its driver works it.
+struct Ring {
+    driver: Driver,
+    memory: Arc<TestMemory>,
+    buffers: u64,
+    kick: OwnedFd,
+    next_head: u16,
+}
+
+impl Ring {
+    fn new() -> Self {
+        let memory = TestMemory::new(1 << 20);
+        let size = QueueSize::try_from(u32::from(QUEUE_ENTRIES)).unwrap();
+        let driver = Driver::new(&memory, size, features());
+        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        Self { buffers: driver.end(), driver, memory, kick, next_head: 0 }
+    }
+
+    fn buffer(&self, head: u16) -> u64 {
+        self.buffers + u64::from(head) * u64::from(BUFFER_BYTES)
+    }
+
+    fn take_head(&mut self) -> u16 {
+        let head = self.next_head;
+        self.next_head = (head + 1) % QUEUE_ENTRIES;
+        head
+    }
+
+    fn post(&mut self, head: u16, buffer: Buffer) {
+        self.driver.describe(head, buffer);
+        if self.driver.make_available(head) {
+            rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
+        }
+    }
+}
+
+struct Guest {
+    port: PortId,
+    transmitq: Ring,
+    receiveq: Ring,
+}
+
+impl Guest {
+    fn plug_in(datapath: &mut Datapath, policy: &VlanPolicy) -> Self {
+        let port = datapath.add_port(policy, NO_LIMIT).unwrap();
+        let (transmitq, mut receiveq) = (Ring::new(), Ring::new());
+        for _ in 0..QUEUE_ENTRIES {
+            let head = receiveq.take_head();
+            let buffer = Buffer::writable(receiveq.buffer(head), BUFFER_BYTES);
+            receiveq.post(head, buffer);
+        }
+        for (vring, ring) in [(0, &receiveq), (1, &transmitq)] {
+            let kick = Some(ring.kick.try_clone().unwrap());
+            datapath.start_vring(port, vring, ring.driver.setup(), kick, None, true).unwrap();
+        }
+        Self { port, transmitq, receiveq }
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        let head = self.transmitq.take_head();
+        let address = self.transmitq.buffer(head);
+        let packet = [&[0; 12], frame].concat();
+        self.transmitq.memory.write(address, &packet);
+        let length = u32::try_from(packet.len()).unwrap();
+        self.transmitq.post(head, Buffer::readable(address, length));
+    }
+
+    /// The next frame, without net header; its buffer is made available again.
+    fn receive(&mut self) -> Vec<u8> {
+        wait_for("a frame", || self.try_receive())
+    }
+
+    fn try_receive(&mut self) -> Option<Vec<u8>> {
+        let used = self.receiveq.driver.take_used()?;
+        let head = u16::try_from(used.head).unwrap();
+        let address = self.receiveq.buffer(head);
+        let bytes = self.receiveq.memory.read(address, used.written_bytes as usize);
+        self.receiveq.post(head, Buffer::writable(address, BUFFER_BYTES));
+        Some(bytes[12..].to_vec())
+    }
+
+    fn await_sent(&mut self) {
+        wait_for("the transmit buffer", || self.transmitq.driver.take_used());
+    }
+}
+
+fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::yield_now();
+    }
+}
+
+fn frame(to: [u8; 6], from: [u8; 6], payload: &[u8]) -> Vec<u8> {
+    [&to[..], &from, &[0x88, 0xb5], payload].concat()
+}
+
+fn start(threads: usize, poll: PollMode) -> Datapath {
+    let cores = core_affinity::get_core_ids().unwrap();
+    let cores = (0..threads).map(|index| cores[index % cores.len()].id).collect();
+    let fdb = Arc::new(Fdb::new(DEFAULT_ADDRESSES, DEFAULT_AGEING));
+    Datapath::start(Settings { cores, poll, fdb }).unwrap()
+}
+
+fn access(vid: u16) -> VlanPolicy {
+    VlanPolicy::Access(VlanId::try_from(vid).unwrap())
+}
+
+/// Frames of every length class cross both ways, byte for byte.
+fn exchange(threads: usize, poll: PollMode) {
+    let mut datapath = start(threads, poll);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    alice.send(&frame(BROADCAST, ALICE, &[0; 46]));
+    assert_eq!(bob.receive(), frame(BROADCAST, ALICE, &[0; 46]));
+
+    for length in [0, 1, 46, 49, 50, 51, 200, 1_500] {
+        let payload: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        bob.send(&frame(ALICE, BOB, &payload));
+        assert_eq!(alice.receive(), frame(ALICE, BOB, &payload));
+        alice.send(&frame(BOB, ALICE, &payload));
+        assert_eq!(bob.receive(), frame(BOB, ALICE, &payload));
+        alice.await_sent();
+        bob.await_sent();
+    }
+    alice.await_sent();
+    let total = datapath.statistics(alice.port).total;
+    assert_eq!((total.ingress_frames, total.egress_frames), (9, 8));
+    assert_eq!((total.decided_frames, total.ordered_copies), (9, 8));
+}
+
+#[test]
+fn frames_cross_on_one_thread() {
+    exchange(1, PollMode::Adaptive);
+}
+
+#[test]
+fn frames_cross_between_two_threads() {
+    exchange(2, PollMode::Adaptive);
+}
+
+#[test]
+fn frames_cross_between_threads_that_never_sleep() {
+    exchange(2, PollMode::Always);
+}
+
+#[test]
+fn frame_after_silence_wakes_the_switch() {
+    let mut datapath = start(2, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    let asleep = |datapath: &Datapath| datapath.threads().iter().all(|thread| thread.sleeps > 0);
+
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(5));
+        alice.send(&frame(BROADCAST, ALICE, &[1; 46]));
+        bob.receive();
+        alice.await_sent();
+    }
+
+    assert!(asleep(&datapath));
+}
+
+#[test]
+fn flood_reaches_every_port_of_its_vlan_once_whatever_thread_owns_it() {
+    let mut datapath = start(2, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut others: Vec<Guest> =
+        (0..4).map(|_| Guest::plug_in(&mut datapath, &access(1))).collect();
+    let mut stranger = Guest::plug_in(&mut datapath, &access(2));
+
+    alice.send(&frame(BROADCAST, ALICE, &[7; 100]));
+
+    for guest in &mut others {
+        assert_eq!(guest.receive(), frame(BROADCAST, ALICE, &[7; 100]));
+        assert_eq!(guest.try_receive(), None);
+    }
+    alice.await_sent();
+    assert_eq!(stranger.try_receive(), None);
+}
+
+#[test]
+fn guest_that_stops_reading_loses_its_own_frames_only() {
+    let mut datapath = start(1, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    let mut carol = Guest::plug_in(&mut datapath, &access(1));
+    bob.send(&frame(ALICE, BOB, &[0; 46]));
+    carol.send(&frame(ALICE, CAROL, &[0; 46]));
+    alice.receive();
+    alice.receive();
+    let silent_before = datapath.statistics(bob.port).total.egress_frames;
+
+    for _ in 0..100 {
+        alice.send(&frame(BOB, ALICE, &[0; 46]));
+        alice.send(&frame(CAROL, ALICE, &[0; 46]));
+        carol.receive();
+        alice.await_sent();
+        alice.await_sent();
+    }
+
+    let bobs = datapath.statistics(bob.port).total;
+    let taken = bobs.egress_frames - silent_before;
+    assert_eq!(bobs.drops(DropReason::NoReceiveBuffer), 100 - taken);
+    assert!(taken <= u64::from(QUEUE_ENTRIES));
+}
+
+#[test]
+fn stopped_ring_goes_on_where_it_stopped() {
+    let mut datapath = start(1, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    alice.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    bob.receive();
+    alice.await_sent();
+
+    let next = datapath.stop_vring(alice.port, 1);
+    alice.send(&frame(BROADCAST, ALICE, &[2; 46]));
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(bob.try_receive(), None);
+    let setup = alice.transmitq.driver.setup();
+    let kick = Some(alice.transmitq.kick.try_clone().unwrap());
+    datapath.start_vring(alice.port, 1, setup, kick, None, true).unwrap();
+
+    assert_eq!(next, Some(1));
+    assert_eq!(bob.receive(), frame(BROADCAST, ALICE, &[2; 46]));
+    assert_eq!(datapath.stop_vring(alice.port, 3), None);
+}
+
+#[test]
+fn disabled_transmitq_is_served_without_effect() {
+    let mut datapath = start(1, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+
+    datapath.enable_vring(alice.port, 1, false);
+    alice.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    alice.await_sent();
+    datapath.enable_vring(alice.port, 1, true);
+    alice.send(&frame(BROADCAST, ALICE, &[2; 46]));
+
+    assert_eq!(bob.receive(), frame(BROADCAST, ALICE, &[2; 46]));
+    let total = datapath.statistics(alice.port).total;
+    assert_eq!(total.drops(DropReason::QueueDisabled), 1);
+}
+
+#[test]
+fn broken_ring_stops_itself_is_told_once_and_harms_nobody() {
+    let mut datapath = start(1, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    let mut mallory = Guest::plug_in(&mut datapath, &access(1));
+
+    mallory.transmitq.driver.set_available_index(u16::MAX / 2);
+    rustix::io::write(&mallory.transmitq.kick, &1u64.to_ne_bytes()).unwrap();
+
+    let events = wait_for("the event", || Some(datapath.take_events()).filter(|e| !e.is_empty()));
+    let [Event::QueueFault { port, vring, .. }] = events[..] else { panic!("{events:?}") };
+    assert_eq!((port, vring), (mallory.port, 1));
+    assert_eq!(datapath.statistics(mallory.port).total.faults, 1);
+    alice.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    bob.receive();
+    assert_eq!(mallory.receive(), frame(BROADCAST, ALICE, &[1; 46]));
+    assert!(datapath.take_events().is_empty());
+}
+
+#[test]
+fn removed_port_gets_nothing_and_its_slot_serves_the_next() {
+    let mut datapath = start(2, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    bob.send(&frame(BROADCAST, BOB, &[0; 46]));
+    alice.receive();
+
+    datapath.remove_port(bob.port);
+    let mut carol = Guest::plug_in(&mut datapath, &access(1));
+    alice.send(&frame(BOB, ALICE, &[3; 46]));
+
+    assert_eq!(carol.port.slot, bob.port.slot);
+    assert_ne!(carol.port, bob.port);
+    // Bob's address was forgotten with him, so the frame floods.
+    assert_eq!(carol.receive(), frame(BOB, ALICE, &[3; 46]));
+    assert_eq!(bob.try_receive(), None);
+}
+
+#[test]
+fn ports_come_and_go_while_others_lose_nothing() {
+    let mut datapath = start(2, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+
+    for round in 0..200u8 {
+        let passing = Guest::plug_in(&mut datapath, &access(2));
+        alice.send(&frame(BROADCAST, ALICE, &[round; 46]));
+        datapath.remove_port(passing.port);
+        assert_eq!(bob.receive(), frame(BROADCAST, ALICE, &[round; 46]));
+        alice.await_sent();
+    }
+
+    assert_eq!(datapath.statistics(bob.port).total.egress_frames, 200);
+}
