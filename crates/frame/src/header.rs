@@ -43,24 +43,40 @@ impl Header {
     /// [`DropReason::Runt`] for less than 14 bytes, or 18 with a tag.
     #[inline]
     pub fn parse(first: &[u8]) -> Result<Self, DropReason> {
-        if first.len() < ETHERNET_HEADER_BYTES {
+        let mut padded = [0; HEADER_BYTES + TAG_BYTES];
+        let count = first.len().min(padded.len());
+        padded[..count].copy_from_slice(&first[..count]);
+        Self::parse_padded(&padded, count)
+    }
+
+    /// As [`parse`](Self::parse), for first bytes that are private already: the first
+    /// `length_bytes` of `first`, and anything behind them. Copies of fixed size are what makes it
+    /// worth having.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    #[inline]
+    pub fn parse_padded(
+        first: &[u8; HEADER_BYTES + TAG_BYTES],
+        length_bytes: usize,
+    ) -> Result<Self, DropReason> {
+        const REST_BYTES: usize = HEADER_BYTES - ADDRESSES_BYTES;
+        let length_bytes = length_bytes.min(first.len());
+        let [_, _, _, _, _, _, _, _, _, _, _, _, t0, t1, t2, t3, ..] = *first;
+        let is_tagged =
+            length_bytes >= ETHERNET_HEADER_BYTES && [t0, t1] == VlanTag::TPID.to_be_bytes();
+        let skip = if is_tagged { TAG_BYTES } else { 0 };
+        if length_bytes < ETHERNET_HEADER_BYTES + skip {
             return Err(DropReason::Runt);
         }
         let mut bytes = [0; HEADER_BYTES];
-        let (rest, tag) = if first[ADDRESSES_BYTES..].starts_with(&VlanTag::TPID.to_be_bytes()) {
-            if first.len() < ETHERNET_HEADER_BYTES + TAG_BYTES {
-                return Err(DropReason::Runt);
-            }
-            let tag = VlanTag::from_bits(u16::from_be_bytes([first[14], first[15]]));
-            (&first[ADDRESSES_BYTES + TAG_BYTES..], Some(tag))
-        } else {
-            (&first[ADDRESSES_BYTES..], None)
-        };
-        let rest_bytes = rest.len().min(HEADER_BYTES - ADDRESSES_BYTES);
         bytes[..ADDRESSES_BYTES].copy_from_slice(&first[..ADDRESSES_BYTES]);
-        bytes[ADDRESSES_BYTES..ADDRESSES_BYTES + rest_bytes].copy_from_slice(&rest[..rest_bytes]);
+        let from = ADDRESSES_BYTES + skip;
+        bytes[ADDRESSES_BYTES..].copy_from_slice(&first[from..from + REST_BYTES]);
+        let tag = is_tagged.then(|| VlanTag::from_bits(u16::from_be_bytes([t2, t3])));
         #[expect(clippy::cast_possible_truncation, reason = "at most HEADER_BYTES")]
-        let length_bytes = (ADDRESSES_BYTES + rest_bytes) as u8;
+        let length_bytes = (length_bytes - skip).min(HEADER_BYTES) as u8;
         Ok(Self { bytes, length_bytes, tag })
     }
 

@@ -49,8 +49,8 @@ const BURST_PIECES: usize = 4 * BURST_FRAMES;
 /// with long chains takes from others.
 const DESCRIPTOR_BUDGET: u32 = 1_024;
 
-/// Longest private copy: the longest net header, and what a tagged frame's [`Header`] is made of.
-const FIRST_BYTES: usize = 12 + HEADER_BYTES + TAG_BYTES;
+/// Longest net header.
+const MAX_NET_HEADER_BYTES: usize = 12;
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM` (5.1.6).
 const NEEDS_CHECKSUM: u8 = 1;
@@ -232,15 +232,15 @@ impl TransmitQueue {
         }
         let first = taken.first_piece as usize;
         let pieces = &self.pieces[first..first + taken.piece_count as usize];
-        let mut bytes = [0; FIRST_BYTES];
-        let wanted = net_header_bytes + HEADER_BYTES + TAG_BYTES;
-        let copied = copy_first(pieces, &mut bytes[..wanted]);
+        let mut net_header = [0; MAX_NET_HEADER_BYTES];
+        let mut first = [0; HEADER_BYTES + TAG_BYTES];
+        let copied = copy_first(pieces, net_header_bytes, &mut net_header, &mut first);
         // The standard lets a device ignore bits it did not offer, but the frame would then leave
         // without its checksum or too long for anybody.
-        if bytes[0] & NEEDS_CHECKSUM != 0 || bytes[1] != 0 {
+        if net_header[0] & NEEDS_CHECKSUM != 0 || net_header[1] != 0 {
             return Err(DropReason::OffloadNotNegotiated);
         }
-        let header = Header::parse(&bytes[net_header_bytes..copied])?;
+        let header = Header::parse_padded(&first, copied)?;
         let tag_bytes = header.taken_bytes() - header.length_bytes();
         #[expect(clippy::cast_possible_truncation, reason = "checked against MAX_FRAME_BYTES")]
         let length_bytes = frame_bytes as u32 - tag_bytes as u32;
@@ -324,22 +324,73 @@ impl Drop for TransmitQueue {
     }
 }
 
-/// Copies the front of the pieces into `bytes`, once. Returns how many bytes there were.
+/// Copies the front of the pieces, once: `net_header_bytes` into `net_header`, for which they
+/// suffice, then `first` as far as they go. Returns how many bytes of `first` there were.
 #[inline]
-fn copy_first(pieces: &[Piece], bytes: &mut [u8]) -> usize {
+fn copy_first(
+    pieces: &[Piece],
+    net_header_bytes: usize,
+    net_header: &mut [u8; MAX_NET_HEADER_BYTES],
+    first: &mut [u8; HEADER_BYTES + TAG_BYTES],
+) -> usize {
+    let mut header_copied = 0;
     let mut copied = 0;
     for piece in pieces {
-        let rest = &mut bytes[copied..];
-        let count = rest.len().min(piece.length_bytes as usize);
-        // SAFETY: the piece has `count` readable bytes of guest memory by `Translator::translate`,
-        // and `rest` is private and at least as long.
-        unsafe { ptr::copy_nonoverlapping(piece.host.0.cast_const(), rest.as_mut_ptr(), count) };
+        let (mut from, mut left) = (piece.host.0.cast_const(), piece.length_bytes as usize);
+        if header_copied < net_header_bytes {
+            let count = (net_header_bytes - header_copied).min(left);
+            if header_copied == 0 && left >= net_header.len() {
+                // A legacy header is shorter: then two bytes too many, which nobody looks at.
+                let to = net_header.as_mut_ptr();
+                // SAFETY: the piece has at least as many readable bytes as `net_header`, by
+                // `Translator::translate`; private memory does not overlap the guest's.
+                unsafe { ptr::copy_nonoverlapping(from, to, MAX_NET_HEADER_BYTES) };
+            } else {
+                let to = &mut net_header[header_copied..header_copied + count];
+                // SAFETY: the piece has `count` readable bytes.
+                unsafe { copy_out(from, to) };
+            }
+            header_copied += count;
+            from = from.wrapping_add(count);
+            left -= count;
+        }
+        let count = (first.len() - copied).min(left);
+        // SAFETY: as above: `from` has `left` readable bytes.
+        unsafe { copy_out(from, &mut first[copied..copied + count]) };
         copied += count;
-        if copied == bytes.len() {
+        if copied == first.len() {
             break;
         }
     }
     copied
+}
+
+/// Copies guest memory into private memory, 16 bytes at a time where there are as many: the
+/// amounts here are a few dozen, for which a call of `memcpy` costs more than the copy. Where
+/// the last step overlaps the one before, the later reading stays.
+///
+/// # Safety
+///
+/// `from` is mapped for as many bytes as `to` has.
+#[inline]
+unsafe fn copy_out(from: *const u8, to: &mut [u8]) {
+    const STEP: usize = 16;
+    let (target, length) = (to.as_mut_ptr(), to.len());
+    if length < STEP {
+        // SAFETY: the caller's promise; private memory does not overlap the guest's.
+        unsafe { ptr::copy_nonoverlapping(from, target, length) };
+        return;
+    }
+    let mut at = 0;
+    loop {
+        let (source, place) = (from.wrapping_add(at), target.wrapping_add(at));
+        // SAFETY: `at + STEP <= length`, by the caller's promise and the length of `to`.
+        unsafe { ptr::copy_nonoverlapping(source, place, STEP) };
+        if at + STEP == length {
+            return;
+        }
+        at = (at + STEP).min(length - STEP);
+    }
 }
 
 /// Appends what lies behind the first `skip` bytes of the pieces.
