@@ -32,6 +32,8 @@ mod features;
 mod hostile_tests;
 mod memory;
 mod notification;
+#[cfg(test)]
+mod notification_tests;
 mod receive;
 mod region;
 mod setup;

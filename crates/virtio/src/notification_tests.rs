@@ -1,0 +1,99 @@
+//! Driver and device on two threads, each asleep whenever the other has not told it otherwise:
+//! a notification that is lost shows as a wait that runs out.
+
+use std::sync::atomic::{Ordering, fence};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use frame::Burst;
+
+use crate::testing::{Buffer, Driver, TestMemory};
+use crate::{Features, QueueSize, TransmitQueue};
+
+const FRAMES: u32 = 50_000;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The device: works until it has seen every frame, sleeping when there is none.
+fn work_queue(mut queue: TransmitQueue, kick: &Receiver<()>, call: &Sender<()>) {
+    let mut burst = Burst::new();
+    let mut seen = 0;
+    while seen < FRAMES {
+        queue.disable_notifications();
+        loop {
+            burst.clear();
+            let count = queue.receive(&mut burst, 8).expect("the driver keeps the rules");
+            for frame in &burst.frames {
+                queue.complete(frame.token);
+            }
+            seen += u32::try_from(count).unwrap();
+            if queue.release() {
+                let _ = call.send(());
+            }
+            if count == 0 {
+                break;
+            }
+        }
+        if seen < FRAMES && !queue.enable_notifications() {
+            kick.recv_timeout(PATIENCE).expect("the driver notifies of every frame");
+        }
+    }
+}
+
+/// The driver: sends every frame, sleeping when the ring is full.
+fn drive(mut driver: Driver, entries: u16, kick: &Sender<()>, call: &Receiver<()>) {
+    let mut free = entries;
+    let mut head = 0;
+    let mut used = 0u16;
+    for _ in 0..FRAMES {
+        while free == 0 {
+            while driver.take_used().is_some() {
+                free += 1;
+                used = used.wrapping_add(1);
+            }
+            if free > 0 {
+                break;
+            }
+            driver.set_used_event(used);
+            driver.want_notifications(true);
+            fence(Ordering::SeqCst);
+            if driver.used_index() == used {
+                call.recv_timeout(PATIENCE).expect("the device notifies of used buffers");
+            }
+            driver.want_notifications(false);
+        }
+        free -= 1;
+        if driver.make_available(head) {
+            let _ = kick.send(());
+        }
+        head = (head + 1) % entries;
+    }
+}
+
+fn run(features: Features) {
+    let memory = TestMemory::new(0x1_0000);
+    let size = QueueSize::try_from(4).unwrap();
+    let mut driver = Driver::new(&memory, size, features);
+    let buffer = driver.end();
+    for head in 0..4 {
+        driver.describe(head, Buffer::readable(buffer, 72));
+    }
+    let queue = TransmitQueue::new(driver.setup()).unwrap();
+    let (kick, kicked) = channel();
+    let (call, called) = channel();
+
+    let device = thread::spawn(move || work_queue(queue, &kicked, &call));
+    drive(driver, 4, &kick, &called);
+
+    device.join().expect("the device saw every frame");
+}
+
+#[test]
+fn no_notification_is_lost_with_event_index() {
+    run(Features::VERSION_1 | Features::RING_EVENT_IDX);
+}
+
+#[test]
+fn no_notification_is_lost_with_flags() {
+    run(Features::VERSION_1);
+}
