@@ -53,10 +53,6 @@ pub(crate) struct Lent {
 
 /// What crosses the ring.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "both are cells of one ring, and the large one is the rule"
-)]
 enum Cell {
     Frame { lent: Lent, segment_count: u32, segments: [Option<Segment>; SEGMENTS_IN_HEAD] },
     Segments([Option<Segment>; SEGMENTS_IN_CELL]),

@@ -27,7 +27,7 @@ impl Loans {
     /// Starts anew for a ring of so many buffers and so many borrowing threads.
     pub(crate) fn reset(&mut self, buffers: usize, borrowers: usize) {
         let credits = u32::try_from((buffers / 4).max(1)).unwrap_or(u32::MAX);
-        let most = if borrowers == 0 { 0 } else { credits.saturating_mul(borrowers as u32) };
+        let most = u32::try_from(borrowers).unwrap_or(u32::MAX).saturating_mul(credits);
         self.loans = vec![Loan::default(); most as usize];
         self.free = (0..most).collect();
         self.credits = [credits; MAX_THREADS];

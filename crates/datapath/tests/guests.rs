@@ -193,6 +193,21 @@ fn frame_after_silence_wakes_the_switch() {
 }
 
 #[test]
+fn loans_come_back_so_that_they_never_run_out() {
+    let mut datapath = start(2, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+
+    for _ in 0..3_000 {
+        alice.send(&frame(BROADCAST, ALICE, &[5; 46]));
+        bob.receive();
+        alice.await_sent();
+    }
+
+    assert_eq!(datapath.statistics(bob.port).total.egress_frames, 3_000);
+}
+
+#[test]
 fn flood_reaches_every_port_of_its_vlan_once_whatever_thread_owns_it() {
     let mut datapath = start(2, PollMode::Adaptive);
     let mut alice = Guest::plug_in(&mut datapath, &access(1));
@@ -300,8 +315,10 @@ fn removed_port_gets_nothing_and_its_slot_serves_the_next() {
     let mut datapath = start(2, PollMode::Adaptive);
     let mut alice = Guest::plug_in(&mut datapath, &access(1));
     let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    let mut dave = Guest::plug_in(&mut datapath, &access(1));
     bob.send(&frame(BROADCAST, BOB, &[0; 46]));
     alice.receive();
+    dave.receive();
 
     datapath.remove_port(bob.port);
     let mut carol = Guest::plug_in(&mut datapath, &access(1));
@@ -309,8 +326,9 @@ fn removed_port_gets_nothing_and_its_slot_serves_the_next() {
 
     assert_eq!(carol.port.slot, bob.port.slot);
     assert_ne!(carol.port, bob.port);
-    // Bob's address was forgotten with him, so the frame floods.
+    // Bob's address was forgotten with him: it leads to nobody, so the frame floods.
     assert_eq!(carol.receive(), frame(BOB, ALICE, &[3; 46]));
+    assert_eq!(dave.receive(), frame(BOB, ALICE, &[3; 46]));
     assert_eq!(bob.try_receive(), None);
 }
 
