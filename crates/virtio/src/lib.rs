@@ -28,6 +28,7 @@
 mod chain;
 mod fault;
 mod features;
+mod first_bytes;
 #[cfg(test)]
 mod hostile_tests;
 mod memory;

@@ -24,15 +24,15 @@
 #![allow(unsafe_code)]
 
 use std::mem;
-use std::ptr;
 use std::sync::Arc;
 
 use frame::{
-    BURST_FRAMES, Burst, DropReason, Frame, HEADER_BYTES, Header, MAX_FRAME_BYTES, Segment,
-    SegmentRange, TAG_BYTES,
+    BURST_FRAMES, Burst, DropReason, Frame, HEADER_BYTES, Header, MAX_FRAME_BYTES, SegmentRange,
+    TAG_BYTES,
 };
 
 use crate::chain::{Chains, Wanted};
+use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
 use crate::memory::Piece;
 use crate::signal::Signals;
 use crate::vring::prefetch;
@@ -48,9 +48,6 @@ const BURST_PIECES: usize = 4 * BURST_FRAMES;
 /// Most descriptors walked in one call, but for the last chain's: bounds the time that a guest
 /// with long chains takes from others.
 const DESCRIPTOR_BUDGET: u32 = 1_024;
-
-/// Longest net header.
-const MAX_NET_HEADER_BYTES: usize = 12;
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM` (5.1.6).
 const NEEDS_CHECKSUM: u8 = 1;
@@ -234,7 +231,8 @@ impl TransmitQueue {
         let pieces = &self.pieces[first..first + taken.piece_count as usize];
         let mut net_header = [0; MAX_NET_HEADER_BYTES];
         let mut first = [0; HEADER_BYTES + TAG_BYTES];
-        let copied = copy_first(pieces, net_header_bytes, &mut net_header, &mut first);
+        // SAFETY: the pieces are this queue's, which holds its memory map.
+        let copied = unsafe { copy_first(pieces, net_header_bytes, &mut net_header, &mut first) };
         // The standard lets a device ignore bits it did not offer, but the frame would then leave
         // without its checksum or too long for anybody.
         if net_header[0] & NEEDS_CHECKSUM != 0 || net_header[1] != 0 {
@@ -248,7 +246,10 @@ impl TransmitQueue {
             return Err(DropReason::Oversized);
         }
         let start = burst.segments.len();
-        push_segments(pieces, net_header_bytes + header.taken_bytes(), &mut burst.segments);
+        let skip = net_header_bytes + header.taken_bytes();
+        // SAFETY: this queue holds the memory map of its pieces while the frame is out, and `drop`
+        // leaks it rather than let it go too early.
+        unsafe { push_segments(pieces, skip, &mut burst.segments) };
         #[expect(clippy::cast_possible_truncation, reason = "at most the pieces of a burst")]
         let segments =
             SegmentRange { start: start as u32, count: (burst.segments.len() - start) as u32 };
@@ -321,95 +322,6 @@ impl Drop for TransmitQueue {
             // Somebody may still read the frames that are out: their memory must stay.
             mem::forget(Arc::clone(self.chains.map()));
         }
-    }
-}
-
-/// Copies the front of the pieces, once: `net_header_bytes` into `net_header`, for which they
-/// suffice, then `first` as far as they go. Returns how many bytes of `first` there were.
-#[inline]
-fn copy_first(
-    pieces: &[Piece],
-    net_header_bytes: usize,
-    net_header: &mut [u8; MAX_NET_HEADER_BYTES],
-    first: &mut [u8; HEADER_BYTES + TAG_BYTES],
-) -> usize {
-    let mut header_copied = 0;
-    let mut copied = 0;
-    for piece in pieces {
-        let (mut from, mut left) = (piece.host.0.cast_const(), piece.length_bytes as usize);
-        if header_copied < net_header_bytes {
-            let count = (net_header_bytes - header_copied).min(left);
-            if header_copied == 0 && left >= net_header.len() {
-                // A legacy header is shorter: then two bytes too many, which nobody looks at.
-                let to = net_header.as_mut_ptr();
-                // SAFETY: the piece has at least as many readable bytes as `net_header`, by
-                // `Translator::translate`; private memory does not overlap the guest's.
-                unsafe { ptr::copy_nonoverlapping(from, to, MAX_NET_HEADER_BYTES) };
-            } else {
-                let to = &mut net_header[header_copied..header_copied + count];
-                // SAFETY: the piece has `count` readable bytes.
-                unsafe { copy_out(from, to) };
-            }
-            header_copied += count;
-            from = from.wrapping_add(count);
-            left -= count;
-        }
-        let count = (first.len() - copied).min(left);
-        // SAFETY: as above: `from` has `left` readable bytes.
-        unsafe { copy_out(from, &mut first[copied..copied + count]) };
-        copied += count;
-        if copied == first.len() {
-            break;
-        }
-    }
-    copied
-}
-
-/// Copies guest memory into private memory, 16 bytes at a time where there are as many: the
-/// amounts here are a few dozen, for which a call of `memcpy` costs more than the copy. Where
-/// the last step overlaps the one before, the later reading stays.
-///
-/// # Safety
-///
-/// `from` is mapped for as many bytes as `to` has.
-#[inline]
-unsafe fn copy_out(from: *const u8, to: &mut [u8]) {
-    const STEP: usize = 16;
-    let (target, length) = (to.as_mut_ptr(), to.len());
-    if length < STEP {
-        // SAFETY: the caller's promise; private memory does not overlap the guest's.
-        unsafe { ptr::copy_nonoverlapping(from, target, length) };
-        return;
-    }
-    let mut at = 0;
-    loop {
-        let (source, place) = (from.wrapping_add(at), target.wrapping_add(at));
-        // SAFETY: `at + STEP <= length`, by the caller's promise and the length of `to`.
-        unsafe { ptr::copy_nonoverlapping(source, place, STEP) };
-        if at + STEP == length {
-            return;
-        }
-        at = (at + STEP).min(length - STEP);
-    }
-}
-
-/// Appends what lies behind the first `skip` bytes of the pieces.
-#[inline]
-fn push_segments(pieces: &[Piece], skip: usize, segments: &mut Vec<Segment>) {
-    let mut skip = skip;
-    for piece in pieces {
-        let length = piece.length_bytes as usize;
-        if skip >= length {
-            skip -= length;
-            continue;
-        }
-        let start = piece.host.0.wrapping_add(skip).cast_const();
-        #[expect(clippy::cast_possible_truncation, reason = "less than the piece's length")]
-        let left = (length - skip) as u32;
-        // SAFETY: inside the piece, which is mapped as long as the memory map; the queue holds
-        // that while the frame is out, and `drop` leaks it rather than unmap it too early.
-        segments.push(unsafe { Segment::new(start, left) });
-        skip = 0;
     }
 }
 
