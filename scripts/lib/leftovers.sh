@@ -1,0 +1,52 @@
+# shellcheck shell=bash disable=SC2154
+# Finds what tests left behind: interfaces and XDP programs on them, namespaces, mounts,
+# processes, temporary files. Needs lib/common.sh and `scratch`, whose tmp/ is the tests' TMPDIR.
+#
+# Interfaces, namespaces and mounts are compared with what there was at the beginning, so run it
+# on a machine where nobody else makes such things meanwhile. Processes are known by the variable
+# RINGWAY_TEST_RUN in their environment, which all that a step starts inherits.
+
+leftovers_begin() {
+    leftovers_snapshot >"$scratch/before"
+}
+
+# leftovers_snapshot: prints a line for each thing that a test could leave on the machine.
+leftovers_snapshot() {
+    {
+        ip -oneline link show | awk -F': ' '{ split($2, name, "@"); print "interface", name[1] ($0 ~ / xdp/ ? " with an XDP program" : "") }'
+        ip netns list | awk '{ print "namespace", $1 }'
+        awk '{ print "mount", $5 }' /proc/self/mountinfo
+    } | sort
+}
+
+# leftovers_check: a step of scripts/test; prints what is left and returns 1 if anything is.
+# A kernel takes a moment to tear a namespace or a socket down, so it looks for up to 3 s.
+leftovers_check() {
+    local tries=30 left
+    # Or the commands below would find each other.
+    unset RINGWAY_TEST_RUN
+    while left=$(leftovers_list) && [[ $left ]] && ((tries-- > 0)); do
+        sleep 0.1
+    done
+    [[ $left ]] || return 0
+    printf 'left behind: %s\n' "$left"
+    return 1
+}
+
+leftovers_list() {
+    leftovers_snapshot | comm -13 "$scratch/before" -
+    find "$scratch/tmp" -mindepth 1 -maxdepth 1 -printf 'file %f\n'
+    find /dev/shm /run/ringway -mindepth 1 -name 'ringway*' -printf 'file %p\n' 2>/dev/null || true
+    leftovers_processes
+}
+
+# leftovers_processes: those of this run that are not this script itself.
+leftovers_processes() {
+    local environment pid
+    for environment in /proc/[0-9]*/environ; do
+        pid=${environment//[^0-9]/}
+        if tr '\0' '\n' <"$environment" 2>/dev/null | grep -qx "RINGWAY_TEST_RUN=$scratch"; then
+            printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
+        fi
+    done
+}
