@@ -126,7 +126,8 @@ impl Datapath {
         Ok(id)
     }
 
-    /// Changes a port's VLANs and learning limit while traffic flows.
+    /// Changes a port's VLANs and learning limit while traffic flows. What was learned behind it is
+    /// forgotten; static entries stay.
     pub fn set_policy(&mut self, port: PortId, policy: &VlanPolicy, learn_limit: u32) {
         let Some(record) = record(&self.ports, port) else { return };
         for (index, thread) in self.threads.iter_mut().enumerate() {
@@ -139,6 +140,8 @@ impl Datapath {
             })));
         }
         self.await_all();
+        // What was learned behind the port may belong to a VLAN that it has left.
+        self.fdb.flush(Flush { slot: Some(port.slot), ..Flush::default() });
     }
 
     /// Removes a port: its queues are stopped and dropped, what was on its way to it is dropped,

@@ -27,7 +27,7 @@ pub(crate) const EMPTY_POLLS_BEFORE_IDLE: u32 = 256;
 pub(crate) const TURNS_BETWEEN_LOOKS: u64 = 32;
 
 /// Longest sleep. A wake-up is never lost, so this is only a bound on the damage if one were.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// Events taken from the epoll set at a time.
 const EVENTS_AT_A_TIME: usize = 32;

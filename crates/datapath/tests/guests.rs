@@ -208,6 +208,27 @@ fn loans_come_back_so_that_they_never_run_out() {
 }
 
 #[test]
+fn no_frame_is_lost_to_a_queue_that_is_falling_asleep() {
+    let mut datapath = start(2, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+
+    // Gaps from nothing to 100 µs sweep over the moment at which queues and threads go to sleep. A
+    // lost wake-up would leave `receive` without its frame until its patience ends.
+    for gap in (0..4_000).map(|round| Duration::from_nanos(25 * round)) {
+        let start = Instant::now();
+        while start.elapsed() < gap {
+            std::hint::spin_loop();
+        }
+        alice.send(&frame(BROADCAST, ALICE, &[1; 46]));
+        bob.receive();
+        alice.await_sent();
+    }
+
+    assert!(datapath.threads().iter().any(|thread| thread.sleeps > 0));
+}
+
+#[test]
 fn flood_reaches_every_port_of_its_vlan_once_whatever_thread_owns_it() {
     let mut datapath = start(2, PollMode::Adaptive);
     let mut alice = Guest::plug_in(&mut datapath, &access(1));
@@ -329,6 +350,23 @@ fn removed_port_gets_nothing_and_its_slot_serves_the_next() {
     // Bob's address was forgotten with him: it leads to nobody, so the frame floods.
     assert_eq!(carol.receive(), frame(BOB, ALICE, &[3; 46]));
     assert_eq!(dave.receive(), frame(BOB, ALICE, &[3; 46]));
+    assert_eq!(bob.try_receive(), None);
+}
+
+#[test]
+fn port_that_changes_its_vlan_is_forgotten_in_the_old_one() {
+    let mut datapath = start(1, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    let mut carol = Guest::plug_in(&mut datapath, &access(1));
+    bob.send(&frame(BROADCAST, BOB, &[0; 46]));
+    alice.receive();
+    carol.receive();
+
+    datapath.set_policy(bob.port, &access(2), NO_LIMIT);
+    alice.send(&frame(BOB, ALICE, &[4; 46]));
+
+    assert_eq!(carol.receive(), frame(BOB, ALICE, &[4; 46]));
     assert_eq!(bob.try_receive(), None);
 }
 
