@@ -14,7 +14,8 @@
 //! that [`QueueFault`] names.
 //!
 //! Work is bounded: a chain has at most as many descriptors as the queue, and never more than
-//! [`MAX_CHAIN`], so a loop ends there.
+//! [`MAX_CHAIN`], so a loop ends there. Buffers behind the first [`ENOUGH_BYTES`] are counted
+//! and not looked up, since no frame needs them: each could lie across hundreds of regions.
 
 #![allow(unsafe_code)]
 
@@ -28,6 +29,9 @@ use std::sync::Arc;
 
 /// Most descriptors of a chain, on queues that are longer: as the Linux kernel's vhost and QEMU.
 pub(crate) const MAX_CHAIN: u16 = 1_024;
+
+/// More bytes than any frame has, by far.
+const ENOUGH_BYTES: u64 = 1 << 20;
 
 /// A ring together with the memory its descriptors point into.
 #[derive(Debug)]
@@ -160,6 +164,7 @@ impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
     fn direct(&mut self, index: u16, descriptor: Descriptor) -> Result<(), QueueFault> {
         let Descriptor { address, length_bytes, flags, .. } = descriptor;
         self.walked.descriptors += 1;
+        let is_enough = self.walked.readable_bytes + self.walked.writable_bytes > ENOUGH_BYTES;
         if flags & DESCRIPTOR_WRITE != 0 {
             self.is_writable_part = true;
             self.walked.writable_bytes += u64::from(length_bytes);
@@ -174,6 +179,9 @@ impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
                 return Err(QueueFault::ReadableAfterWritable { index });
             }
             self.walked.readable_bytes += u64::from(length_bytes);
+        }
+        if is_enough {
+            return Ok(());
         }
         self.memory.translate(address, length_bytes, &mut *self.sink)
     }

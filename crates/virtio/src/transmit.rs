@@ -45,7 +45,7 @@ const MAX_PIECES: usize = 128;
 /// Room for the pieces of a burst. At least one frame of [`MAX_PIECES`] always fits.
 const BURST_PIECES: usize = 4 * BURST_FRAMES;
 
-/// Most descriptors walked in one call, but for the last chain's: bounds the time that a guest
+/// Most descriptors (or pieces of their buffers) walked in one call, but for the last chain's: bounds the time that a guest
 /// with long chains takes from others.
 const DESCRIPTOR_BUDGET: u32 = 1_024;
 
@@ -158,7 +158,7 @@ impl TransmitQueue {
         Ok(())
     }
 
-    /// Walks the next chain; returns how many descriptors it has.
+    /// Walks the next chain; returns how many descriptors or pieces it has, whichever are more.
     #[inline]
     fn take_chain(&mut self) -> Result<u32, QueueFault> {
         let head = self.chains.ring.available_head(self.next);
@@ -191,7 +191,7 @@ impl TransmitQueue {
         self.taken.push(Taken { first_piece, piece_count, length_bytes });
         self.positions[usize::from(self.next & self.mask)] = Position { head, is_complete: false };
         self.next = self.next.wrapping_add(1);
-        Ok(walked.descriptors)
+        Ok(walked.descriptors.max(piece_count))
     }
 
     /// Second pass: copies and parses the first bytes of each chain taken.

@@ -637,3 +637,14 @@ fn ring_outside_memory_or_misaligned_is_refused() {
         SetupError::Misaligned { part: RingPart::DescriptorTable, .. }
     ));
 }
+
+#[test]
+fn buffers_behind_the_first_mebibyte_are_not_looked_up() {
+    let mut guest = guest_of(TestMemory::new(0x40_0000), 4, MODERN);
+    let nowhere = Buffer::readable(u64::MAX - 0xfff, 0x1000);
+    let large = Buffer::readable(guest.buffer, 0x20_0000);
+    guest.driver.describe_chain(0, &[large, nowhere]);
+    guest.driver.make_available(0);
+
+    assert_dropped(&mut guest, DropReason::Oversized, 0x20_1000 - 12);
+}
