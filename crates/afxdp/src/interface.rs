@@ -1,0 +1,295 @@
+//! An interface taken as uplink: everything that is done to it once, and undone on drop.
+//!
+//! Opening checks first and changes later, so a refusal leaves the interface as it was found:
+//! it exists, is no loopback, is not in use by the host, has an MTU whose frames fit a chunk, has
+//! not more channels than there can be sockets. Then the XDP program is attached (which refuses a
+//! second one), every receive channel gets a socket, and the sockets go into the program's map.
+//! A channel without socket would lose its frames silently.
+//!
+//! An interface that is down is set up, as its operator expects of a switch, and is left up.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use crate::ioctl::Device;
+use crate::occupancy::check_unused;
+use crate::offloads::Offloads;
+use crate::program::{Attachment, Program};
+use crate::socket::{Place, Socket};
+use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES, Partition};
+use crate::{SocketError, UmemPool, XdpQueue, sys};
+
+/// Largest MTU whose frames, with Ethernet header and one tag, fit a chunk.
+const MTU_LIMIT_BYTES: u32 = CHUNK_BYTES - HEADROOM_BYTES - 18;
+
+/// Whether the NIC may write to and read from the UMEM itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ZeroCopy {
+    /// If the driver can; otherwise the kernel copies.
+    #[default]
+    Auto,
+    /// Opening fails if the driver cannot.
+    Always,
+    /// The kernel copies.
+    Never,
+}
+
+/// How frames get into and out of the UMEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The kernel copies each frame.
+    Copy,
+    /// The NIC reads and writes the UMEM.
+    ZeroCopy,
+}
+
+impl Mode {
+    /// The name in reports: `copy` or `zero-copy`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::ZeroCopy => "zero-copy",
+        }
+    }
+}
+
+/// What an operator chooses about an uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether to use zero copy.
+    pub zero_copy: ZeroCopy,
+    /// Takes an interface that is in use by the host, or whose offloads cannot be switched off.
+    pub force: bool,
+    /// Most receive channels to serve; each costs 16 MiB of pinned memory.
+    pub max_queues: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        // 64 queues are 1 GiB; NICs have as many channels as the host has cores by default.
+        Self { zero_copy: ZeroCopy::Auto, force: false, max_queues: 64 }
+    }
+}
+
+/// The interface's own counters, in frames since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkStatistics {
+    /// Received and dropped by the kernel or driver.
+    pub rx_dropped: u64,
+    /// Not received for want of room in the NIC.
+    pub rx_missed: u64,
+    /// Received damaged.
+    pub rx_errors: u64,
+    /// Dropped on the way out.
+    pub tx_dropped: u64,
+    /// Not sent because of an error.
+    pub tx_errors: u64,
+}
+
+/// An uplink. The program stays attached and the interface promiscuous until it is dropped; drop
+/// the queues first, or their frames go nowhere.
+#[derive(Debug)]
+pub struct Interface {
+    device: Device,
+    program: Program,
+    offloads: Offloads,
+    _promiscuous: OwnedFd,
+    mode: Mode,
+    queue_count: u32,
+    at_opening: LinkStatistics,
+}
+
+impl Interface {
+    /// Takes the interface of this name, in the calling thread's network namespace, and returns it
+    /// with one queue for each of its receive channels.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`]; the interface is then as it was, except that it may be up.
+    pub fn open(
+        name: &str,
+        settings: &Settings,
+        pool: &mut UmemPool,
+    ) -> Result<(Self, Vec<XdpQueue>), SocketError> {
+        let device = find(name)?;
+        if !settings.force {
+            check_unused(&device)?;
+        }
+        let mtu_bytes = check_mtu(&device)?;
+        let channels = check_channels(&device, settings.max_queues)?;
+        sys::lift_locked_memory_limit();
+        let failed = |call| SocketError::system(call, name);
+        let parts = pool.partitions(channels).map_err(failed("map umem"))?;
+        device.set_up().map_err(failed("set up"))?;
+
+        let program = Program::attach(name, device.index(), channels)?;
+        let (sockets, mode) = open_sockets(&device, &parts, settings.zero_copy)?;
+        let promiscuous = device.make_promiscuous().map_err(failed("make promiscuous"))?;
+        let offloads = Offloads::switch_off(&device, settings.force)?;
+        let at_opening = read_statistics(name);
+        let interface = Self {
+            device,
+            program,
+            offloads,
+            _promiscuous: promiscuous,
+            mode,
+            queue_count: channels,
+            at_opening,
+        };
+        let queues = interface.connect(sockets, parts, mtu_bytes)?;
+        Ok((interface, queues))
+    }
+
+    /// Puts the sockets into the program's map: from now on frames arrive.
+    fn connect(
+        &self,
+        sockets: Vec<Socket>,
+        parts: Vec<Partition>,
+        mtu_bytes: u32,
+    ) -> Result<Vec<XdpQueue>, SocketError> {
+        let numbered = (0..).zip(sockets.into_iter().zip(parts));
+        numbered
+            .map(|(queue, (socket, part))| {
+                let subject = format!("{} queue {queue}", self.device.name());
+                let failed = SocketError::system("insert socket into XSKMAP", subject);
+                self.program.insert(queue, socket.fd.as_fd()).map_err(failed)?;
+                Ok(XdpQueue::new(socket, part, queue, mtu_bytes))
+            })
+            .collect()
+    }
+
+    /// The interface's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.device.name()
+    }
+
+    /// How frames get into and out of the UMEM.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Says whether the driver runs the program itself (native XDP); otherwise the kernel's slower
+    /// generic path does.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.program.attachment() == Attachment::Native
+    }
+
+    /// Receive channels, each with a socket.
+    #[must_use]
+    pub const fn queue_count(&self) -> u32 {
+        self.queue_count
+    }
+
+    /// The interface's own counters since it was opened. Those a driver resets begin at zero.
+    #[must_use]
+    pub fn statistics(&self) -> LinkStatistics {
+        let now = read_statistics(self.device.name());
+        let then = self.at_opening;
+        LinkStatistics {
+            rx_dropped: now.rx_dropped.saturating_sub(then.rx_dropped),
+            rx_missed: now.rx_missed.saturating_sub(then.rx_missed),
+            rx_errors: now.rx_errors.saturating_sub(then.rx_errors),
+            tx_dropped: now.tx_dropped.saturating_sub(then.tx_dropped),
+            tx_errors: now.tx_errors.saturating_sub(then.tx_errors),
+        }
+    }
+}
+
+impl Drop for Interface {
+    fn drop(&mut self) {
+        self.offloads.restore(&self.device);
+    }
+}
+
+fn find(name: &str) -> Result<Device, SocketError> {
+    let failed = |call| SocketError::system(call, name);
+    let found = Device::find(name).map_err(failed("look up interface"))?;
+    let device = found.ok_or_else(|| SocketError::Missing { interface: name.to_owned() })?;
+    let flags = device.flags().map_err(failed("read flags"))?;
+    if flags & libc::IFF_LOOPBACK != 0 {
+        return Err(SocketError::Loopback { interface: name.to_owned() });
+    }
+    Ok(device)
+}
+
+fn check_mtu(device: &Device) -> Result<u32, SocketError> {
+    let failed = SocketError::system("read mtu", device.name());
+    let mtu_bytes = device.mtu_bytes().map_err(failed)?;
+    if mtu_bytes > MTU_LIMIT_BYTES {
+        return Err(SocketError::MtuTooLarge {
+            interface: device.name().to_owned(),
+            mtu_bytes,
+            limit_bytes: MTU_LIMIT_BYTES,
+        });
+    }
+    Ok(mtu_bytes)
+}
+
+/// Receive channels: as the driver says, and at least as many as there are queues in sysfs.
+fn check_channels(device: &Device, limit: u32) -> Result<u32, SocketError> {
+    let interface = device.name();
+    let failed = SocketError::system("read channels", interface);
+    let told = device.receive_channels().map_err(failed)?.unwrap_or(0);
+    let channels = told.max(count_receive_queues(interface)).max(1);
+    if channels > limit {
+        return Err(SocketError::TooManyChannels {
+            interface: interface.to_owned(),
+            channels,
+            limit,
+        });
+    }
+    Ok(channels)
+}
+
+fn count_receive_queues(interface: &str) -> u32 {
+    let Ok(entries) = fs::read_dir(Path::new("/sys/class/net").join(interface).join("queues"))
+    else {
+        return 0;
+    };
+    let receive = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with("rx-")));
+    u32::try_from(receive.count()).unwrap_or(u32::MAX)
+}
+
+fn open_sockets(
+    device: &Device,
+    parts: &[Partition],
+    wish: ZeroCopy,
+) -> Result<(Vec<Socket>, Mode), SocketError> {
+    let place = |queue| Place { interface: device.name(), index: device.index(), queue };
+    let mut sockets: Vec<Socket> = Vec::with_capacity(parts.len());
+    let mut mode = Mode::Copy;
+    for (queue, part) in (0..).zip(parts) {
+        let socket = match sockets.first() {
+            Some(first) => Socket::open_sharing(place(queue), part, first.fd.as_fd())?,
+            None => {
+                let (socket, found) = Socket::open_first(place(queue), part, wish)?;
+                mode = found;
+                socket
+            }
+        };
+        sockets.push(socket);
+    }
+    Ok((sockets, mode))
+}
+
+fn read_statistics(interface: &str) -> LinkStatistics {
+    let directory = Path::new("/sys/class/net").join(interface).join("statistics");
+    let read = |name| {
+        let text = fs::read_to_string(directory.join(name)).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    LinkStatistics {
+        rx_dropped: read("rx_dropped"),
+        rx_missed: read("rx_missed_errors"),
+        rx_errors: read("rx_errors"),
+        tx_dropped: read("tx_dropped"),
+        tx_errors: read("tx_errors"),
+    }
+}

@@ -1,0 +1,276 @@
+//! One receive queue of an interface: its socket, its four rings, its chunks.
+//!
+//! ```text
+//!             receive            complete          release
+//!   rx ring ──────────▶ burst ───────────▶ back ───────────▶ fill ring
+//!   free    ──────────▶ tx ring ─────────▶ completion ring ─▶ free
+//!              send       flush                        flush
+//! ```
+//!
+//! Receive chunks go round the upper way and send chunks the lower, so a chunk is always in exactly
+//! one place and neither ring can be asked to hold more than it has slots for. Nothing waits: when
+//! frames are lent for long, fewer chunks lie in the fill ring and reception slows; when the NIC
+//! does not send, frames drop as `tx_ring_full`.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use frame::{
+    Burst, DropReason, Frame, HEADER_BYTES, Header, MIN_WIRE_FRAME_BYTES, Outgoing, SegmentRange,
+    TAG_BYTES,
+};
+
+use crate::rings::Descriptor;
+use crate::socket::Socket;
+use crate::sys;
+use crate::umem::{CHUNK_BYTES, Partition, SEND_CHUNKS, chunk_of};
+
+/// Frames that the kernel sends for one call in copy mode (`max_tx_budget`, default 32).
+const KERNEL_SEND_BURST: u32 = 32;
+
+/// The kernel's counters of one socket (`XDP_STATISTICS`), in frames since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct XdpStatistics {
+    /// Dropped for another reason than those below, such as a frame longer than a chunk.
+    pub rx_dropped: u64,
+    /// Fill ring entries that were no chunk.
+    pub rx_invalid_descriptors: u64,
+    /// Tx descriptors that were not within a chunk.
+    pub tx_invalid_descriptors: u64,
+    /// Dropped because the rx ring was full: we were too slow.
+    pub rx_ring_full: u64,
+    /// Times the fill ring was found empty: chunks were lent for too long.
+    pub rx_fill_ring_empty: u64,
+    /// Times the tx ring was found empty.
+    pub tx_ring_empty: u64,
+}
+
+/// One receive queue of an uplink, owned by one poll thread. Methods never wait.
+#[derive(Debug)]
+pub struct XdpQueue {
+    socket: Socket,
+    part: Partition,
+    queue: u32,
+    /// Longest frame without tag that the interface sends, in bytes.
+    limit_bytes: usize,
+    /// Completed receive chunks on their way back to the fill ring.
+    back: Vec<u64>,
+    /// Send chunks that are free.
+    free: Vec<u64>,
+    outstanding: usize,
+    /// The middle of a frame in several buffers: its remaining ones are dropped.
+    is_mid_frame: bool,
+}
+
+impl XdpQueue {
+    pub(crate) fn new(socket: Socket, part: Partition, queue: u32, mtu_bytes: u32) -> Self {
+        Self {
+            back: Vec::with_capacity(crate::umem::RECEIVE_CHUNKS as usize),
+            free: part.send_chunks().collect(),
+            limit_bytes: mtu_bytes as usize + frame::ETHERNET_HEADER_BYTES,
+            socket,
+            part,
+            queue,
+            outstanding: 0,
+            is_mid_frame: false,
+        }
+    }
+
+    /// Number of the receive queue, from 0.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.queue
+    }
+
+    /// Takes up to `limit` frames, appends them to `burst` and returns how many. A frame's token
+    /// is its chunk's address. Runts and frames in several buffers are counted in the burst's
+    /// drops and do not count here.
+    pub fn receive(&mut self, burst: &mut Burst, limit: usize) -> usize {
+        let before = burst.frames.len();
+        for _ in 0..limit {
+            let Some(descriptor) = self.socket.rx.pop() else { break };
+            let chunk = chunk_of(descriptor.address);
+            let taken = self.take(&descriptor, burst);
+            match taken {
+                Ok(()) => self.outstanding += 1,
+                Err(reason) => {
+                    self.back.push(chunk);
+                    if let Some(reason) = reason {
+                        burst.dropped.count(reason);
+                    }
+                    burst.dropped_bytes += u64::from(descriptor.length_bytes);
+                }
+            }
+        }
+        self.socket.rx.release();
+        burst.frames.len() - before
+    }
+
+    /// Appends the frame of one descriptor, or says why not; a piece of a frame that was counted
+    /// with its first piece has no reason of its own.
+    fn take(
+        &mut self,
+        descriptor: &Descriptor,
+        burst: &mut Burst,
+    ) -> Result<(), Option<DropReason>> {
+        let was_mid_frame = self.is_mid_frame;
+        self.is_mid_frame = descriptor.options & libc::XDP_PKT_CONTD != 0;
+        if was_mid_frame {
+            return Err(None);
+        }
+        if self.is_mid_frame {
+            return Err(Some(DropReason::Oversized));
+        }
+        let mut first = [0; HEADER_BYTES + TAG_BYTES];
+        let Descriptor { address, length_bytes, .. } = *descriptor;
+        let umem = &self.part.umem;
+        let count = umem.read(address, length_bytes, &mut first).ok_or(DropReason::Oversized)?;
+        let header = Header::parse(&first[..count])?;
+        let taken = u32::try_from(header.taken_bytes()).map_err(|_| DropReason::Oversized)?;
+        let rest = length_bytes - taken;
+        let start = u32::try_from(burst.segments.len()).map_err(|_| DropReason::Oversized)?;
+        if rest > 0 {
+            let segment = umem.segment(address + u64::from(taken), rest);
+            burst.segments.push(segment.ok_or(DropReason::Oversized)?);
+        }
+        let tag_bytes = if header.tag().is_some() { 4 } else { 0 };
+        burst.frames.push(Frame {
+            header,
+            segments: SegmentRange { start, count: u32::from(rest > 0) },
+            length_bytes: length_bytes - tag_bytes,
+            token: chunk_of(address),
+        });
+        Ok(())
+    }
+
+    /// Takes back the chunk of a frame that was delivered or dropped everywhere. Each token that
+    /// [`receive`](Self::receive) gave out is completed exactly once.
+    #[inline]
+    pub fn complete(&mut self, token: u64) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.back.push(token);
+    }
+
+    /// Gives all completed chunks to the kernel, at once, and wakes the driver if it asks for that.
+    pub fn release(&mut self) {
+        while let Some(&chunk) = self.back.last() {
+            if !self.socket.fill.push(chunk) {
+                break;
+            }
+            self.back.pop();
+        }
+        if self.socket.fill.submit() && self.socket.fill.needs_wakeup() {
+            sys::wake_rx(self.socket.fd.as_fd());
+        }
+    }
+
+    /// Copies a frame into a free chunk, padded to 60 bytes, and puts it into the tx ring. It
+    /// leaves with the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// [`DropReason::EgressOversized`] if it is longer than the interface's MTU allows (as it was
+    /// when the interface was opened), [`DropReason::TxRingFull`] if no chunk is free.
+    pub fn send(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
+        let is_tagged = frame.head.get(12..14).is_some_and(|kind| kind == [0x81, 0x00]);
+        let limit_bytes = self.limit_bytes + if is_tagged { TAG_BYTES } else { 0 };
+        let length_bytes = frame.length_bytes.max(MIN_WIRE_FRAME_BYTES);
+        let length_bytes = u32::try_from(length_bytes).map_err(|_| DropReason::EgressOversized)?;
+        if frame.length_bytes > limit_bytes || length_bytes > CHUNK_BYTES {
+            return Err(DropReason::EgressOversized);
+        }
+        if self.free.is_empty() {
+            self.reap();
+        }
+        let address = self.free.pop().ok_or(DropReason::TxRingFull)?;
+        let written = self.part.umem.write(address, |room| {
+            frame.reader().copy_to(room);
+            room.write_zeros(MIN_WIRE_FRAME_BYTES.saturating_sub(frame.length_bytes));
+        });
+        let descriptor = Descriptor { address, length_bytes, options: 0 };
+        if written.is_none() || !self.socket.tx.push(descriptor) {
+            self.free.push(address);
+            return Err(DropReason::TxRingFull);
+        }
+        Ok(())
+    }
+
+    /// Publishes what was sent, calls the kernel if it must be called, and takes back the chunks
+    /// that have left. What the kernel did not take stays in the ring for the next call;
+    /// [`has_work`](Self::has_work) says so.
+    pub fn flush(&mut self) {
+        self.socket.tx.submit();
+        if self.free.len() < SEND_CHUNKS as usize {
+            self.wake_sender();
+            self.reap();
+        }
+    }
+
+    fn wake_sender(&mut self) {
+        if !self.socket.tx.needs_wakeup() {
+            return;
+        }
+        let mut pending = self.socket.tx.pending();
+        // Copy mode sends a burst for each call and answers EAGAIN when there is more, or when
+        // the interface is congested. It is called again only as long as it gets on.
+        for _ in 0..SEND_CHUNKS / KERNEL_SEND_BURST {
+            if pending == 0 || sys::wake_tx(self.socket.fd.as_fd()).is_ok() {
+                break;
+            }
+            let left = self.socket.tx.pending();
+            if left == pending {
+                break;
+            }
+            pending = left;
+        }
+    }
+
+    /// Drains the completion ring.
+    fn reap(&mut self) {
+        while self.free.len() < SEND_CHUNKS as usize {
+            let Some(address) = self.socket.completion.pop() else { break };
+            self.free.push(chunk_of(address));
+        }
+        self.socket.completion.release();
+    }
+
+    /// Frames received and not completed.
+    #[must_use]
+    pub const fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Says whether a frame has arrived, or one waits to be sent that needs another
+    /// [`flush`](Self::flush). A poll thread that has such a queue must not sleep.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.socket.rx.has_items()
+            || (self.socket.tx.pending() > 0 && self.socket.tx.needs_wakeup())
+    }
+
+    /// The kernel's counters of this queue's socket: a system call, for whoever reports.
+    #[must_use]
+    pub fn statistics(&self) -> XdpStatistics {
+        sys::get_option::<libc::xdp_statistics>(
+            self.socket.fd.as_fd(),
+            libc::SOL_XDP,
+            libc::XDP_STATISTICS,
+        )
+        .map_or_else(
+            |_| XdpStatistics::default(),
+            |raw| XdpStatistics {
+                rx_dropped: raw.rx_dropped,
+                rx_invalid_descriptors: raw.rx_invalid_descs,
+                tx_invalid_descriptors: raw.tx_invalid_descs,
+                rx_ring_full: raw.rx_ring_full,
+                rx_fill_ring_empty: raw.rx_fill_ring_empty_descs,
+                tx_ring_empty: raw.tx_ring_empty_descs,
+            },
+        )
+    }
+
+    /// The socket; readable when the rx ring has frames.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd.as_fd()
+    }
+}
