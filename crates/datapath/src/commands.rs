@@ -12,6 +12,7 @@ use ring::Marker;
 
 use crate::command::{Command, Half, PortDescription, Reply, StartVring, Vring};
 use crate::counters::{Counters, add};
+use crate::idle::notify;
 use crate::queue::{Kind, Queue, Receiveq, RingState, Transmitq};
 use crate::steering::MAX_QUEUES;
 use crate::thread::{PollThread, Port};
@@ -129,6 +130,10 @@ impl PollThread {
         let Some(queue) = self.queues.get_mut(index) else { return };
         let Kind::Guest { transmitq, receiveq } = &mut queue.kind else { return };
         let state = RingState::Running;
+        // A predecessor may have died between publishing and notifying: say it once more.
+        if let Some(call) = &call {
+            notify(call);
+        }
         match vring {
             Vring::Transmitq(ring) => {
                 *transmitq = Some(Box::new(Transmitq { ring, kick, call, is_enabled, state }));
