@@ -22,14 +22,14 @@ leftovers_snapshot() {
 # leftovers_check: a step of scripts/test; prints what is left and returns 1 if anything is.
 # A kernel takes a moment to tear a namespace or a socket down, so it looks for up to 3 s.
 leftovers_check() {
-    local tries=30 left
+    local deadline=$((SECONDS + 3)) left
     # Or the commands below would find each other.
     unset RINGWAY_TEST_RUN
-    while left=$(leftovers_list) && [[ $left ]] && ((tries-- > 0)); do
+    while left=$(leftovers_list) && [[ $left ]] && ((SECONDS < deadline)); do
         sleep 0.1
     done
     [[ $left ]] || return 0
-    printf 'left behind: %s\n' "$left"
+    printf 'these were left behind:\n%s\n' "$left"
     return 1
 }
 
@@ -45,8 +45,8 @@ leftovers_processes() {
     local environment pid
     for environment in /proc/[0-9]*/environ; do
         pid=${environment//[^0-9]/}
-        if tr '\0' '\n' <"$environment" 2>/dev/null | grep -qx "RINGWAY_TEST_RUN=$scratch"; then
-            printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
+        if grep -qzx "RINGWAY_TEST_RUN=$scratch" "$environment"; then
+            printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
         fi
-    done
+    done 2>/dev/null
 }
