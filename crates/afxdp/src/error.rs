@@ -83,6 +83,18 @@ pub enum SocketError {
         /// Largest that works.
         limit_bytes: u32,
     },
+    /// The driver keeps each frame in one page of its own layout, and the MTU is too large for it.
+    #[error(
+        "the driver of {interface} cannot run an XDP program at this MTU \
+         (a veth looks at its peer's; 1500 works)"
+    )]
+    DriverMtu {
+        /// The interface.
+        interface: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// Zero copy was asked for and the driver has none.
     #[error("{interface} cannot do zero copy on queue {queue} (zero-copy auto or never works)")]
     NoZeroCopy {

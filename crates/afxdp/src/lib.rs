@@ -16,7 +16,7 @@
 //!
 //! Rx and tx are the interface's words and used only in this crate: rx is ingress, tx is egress.
 //! The kernel's interface is linux/if_xdp.h and Documentation/networking/af_xdp.rst. `unsafe` lives
-//! in `sys`, `ioctl`, `rings` and `umem` alone.
+//! in `sys`, `ioctl`, `program`, `rings` and `umem` alone.
 
 #![deny(unsafe_code)]
 

@@ -35,7 +35,7 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 const XDP_PASS: i32 = 2;
 const BPF_REDIRECT_MAP: i32 = 51;
 /// Room for the verifier's log: it has a few lines about six instructions.
-const LOG_BYTES: usize = 4_096;
+const LOG_BYTES: u32 = 4_096;
 
 /// `bpf_attr` of `BPF_MAP_CREATE`, as far as it is used.
 #[derive(Clone, Copy)]
@@ -132,6 +132,9 @@ impl Program {
             Some(libc::EBUSY | libc::EEXIST) => {
                 SocketError::ProgramPresent { interface: interface.to_owned() }
             }
+            Some(libc::ERANGE) => {
+                SocketError::DriverMtu { interface: interface.to_owned(), source: error }
+            }
             _ => SocketError::system("attach XDP program", interface)(error),
         })?;
         Ok(Self { map, _link: link, attachment })
@@ -169,10 +172,10 @@ fn create_map(queues: u32) -> io::Result<OwnedFd> {
 
 fn load(map: &OwnedFd, interface: &str) -> Result<OwnedFd, SocketError> {
     let instructions = instructions(map.as_raw_fd());
-    let mut log = [0u8; LOG_BYTES];
+    let mut log = [0u8; LOG_BYTES as usize];
     let licence = c"Dual MIT/GPL";
     let mut name = [0; 16];
-    name[..16 - 1][.."ringway".len()].copy_from_slice(b"ringway");
+    name[..7].copy_from_slice(b"ringway");
     let mut attributes = ProgramLoad {
         program_type: BPF_PROG_TYPE_XDP,
         instruction_count: 6,
@@ -193,12 +196,12 @@ fn load(map: &OwnedFd, interface: &str) -> Result<OwnedFd, SocketError> {
     };
     // Once more, with a log: a log that is too small would make a good program fail.
     attributes.log_level = 1;
-    attributes.log_size = 4_096;
+    attributes.log_size = LOG_BYTES;
     attributes.log_buffer = log.as_mut_ptr().expose_provenance() as u64;
-    sys::bpf_object(BPF_PROG_LOAD, &mut attributes).or_else(|_| {
+    sys::bpf_object(BPF_PROG_LOAD, &mut attributes).map_err(|_| {
         let text = String::from_utf8_lossy(&log);
         let log = text.trim_end_matches('\0').trim().replace('\n', "; ");
-        Err(SocketError::ProgramRefused { interface: interface.to_owned(), log, source: refusal })
+        SocketError::ProgramRefused { interface: interface.to_owned(), log, source: refusal }
     })
 }
 

@@ -282,6 +282,56 @@ fn mtu_whose_frames_do_not_fit_a_chunk_is_refused() {
 }
 
 #[test]
+fn mtu_that_the_driver_cannot_serve_is_refused() {
+    in_namespace(|| {
+        make_pair();
+        ip("link set wire0 mtu 3700");
+
+        let refusal = open("up0").unwrap_err();
+
+        assert!(matches!(refusal, SocketError::DriverMtu { .. }), "{refusal}");
+    });
+}
+
+#[test]
+fn tag_on_the_wire_is_taken_out_and_leads_to_the_header() {
+    in_namespace(|| {
+        make_pair();
+        let (_interface, mut queues) = open("up0").unwrap();
+        let wire = Wire::open("wire0");
+        let plain = experimental(1, 200);
+        let tagged = [&plain[..12], &[0x81, 0x00, 0xa0, 0x64], &plain[12..]].concat();
+
+        wire.send(&tagged);
+
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let mut burst = Burst::new();
+        while burst.frames.is_empty() && Instant::now() < deadline {
+            queues[0].receive(&mut burst, 1);
+            burst.frames.retain(|frame| frame.header.ether_type() == world::EXPERIMENTAL);
+        }
+        let frame = &burst.frames[0];
+        assert_eq!(frame.header.tag().map(frame::VlanTag::to_bits), Some(0xa064));
+        assert_eq!(frame.length_bytes, 200);
+        assert_eq!(content(&burst, frame), plain);
+    });
+}
+
+#[test]
+fn vlan_stripping_is_off_while_the_interface_is_held() {
+    in_namespace(|| {
+        make_pair();
+        assert!(world::strips_tags("up0"));
+
+        let held = open("up0").unwrap();
+        assert!(!world::strips_tags("up0"));
+
+        drop(held);
+        assert!(world::strips_tags("up0"));
+    });
+}
+
+#[test]
 fn frames_that_nobody_takes_are_counted() {
     in_namespace(|| {
         make_pair();

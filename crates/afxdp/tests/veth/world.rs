@@ -54,6 +54,12 @@ pub(crate) fn has_program(interface: &str) -> bool {
     String::from_utf8(output.stdout).unwrap().contains("prog/xdp")
 }
 
+/// Says whether ethtool(8) shows receive VLAN stripping as on.
+pub(crate) fn strips_tags(interface: &str) -> bool {
+    let output = Command::new("ethtool").args(["-k", interface]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().contains("rx-vlan-offload: on")
+}
+
 /// A frame of this length whose bytes depend on its number.
 pub(crate) fn experimental(number: u32, length_bytes: usize) -> Vec<u8> {
     let mut frame = vec![0x02, 0, 0, 0, 0, 0xaa, 0x02, 0, 0, 0, 0, 0xbb];
