@@ -59,6 +59,9 @@ pub struct XdpQueue {
     outstanding: usize,
     /// The middle of a frame in several buffers: its remaining ones are dropped.
     is_mid_frame: bool,
+    /// The kernel last refused to send for a reason that trying again does not cure, such as an
+    /// interface that is down. What lies in the ring waits for the next flush and wakes nobody.
+    is_stalled: bool,
 }
 
 impl XdpQueue {
@@ -72,6 +75,7 @@ impl XdpQueue {
             queue,
             outstanding: 0,
             is_mid_frame: false,
+            is_stalled: false,
         }
     }
 
@@ -212,12 +216,16 @@ impl XdpQueue {
         let mut pending = self.socket.tx.pending();
         // Copy mode sends a burst for each call and answers EAGAIN when there is more, or when
         // the interface is congested. It is called again only as long as it gets on.
+        self.is_stalled = false;
         for _ in 0..SEND_CHUNKS / KERNEL_SEND_BURST {
-            if pending == 0 || sys::wake_tx(self.socket.fd.as_fd()).is_ok() {
+            if pending == 0 {
                 break;
             }
+            let Err(error) = sys::wake_tx(self.socket.fd.as_fd()) else { break };
             let left = self.socket.tx.pending();
             if left == pending {
+                let code = error.raw_os_error();
+                self.is_stalled = !matches!(code, Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS));
                 break;
             }
             pending = left;
@@ -244,7 +252,7 @@ impl XdpQueue {
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.socket.rx.has_items()
-            || (self.socket.tx.pending() > 0 && self.socket.tx.needs_wakeup())
+            || (!self.is_stalled && self.socket.tx.pending() > 0 && self.socket.tx.needs_wakeup())
     }
 
     /// The kernel's counters of this queue's socket: a system call, for whoever reports.

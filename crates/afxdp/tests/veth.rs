@@ -52,6 +52,14 @@ fn receive(queues: &mut [XdpQueue], count: usize) -> Vec<Vec<u8>> {
     received
 }
 
+/// Empties the rx ring of what the kernel of the other end had to say.
+fn receive_for_nothing(queue: &mut XdpQueue) {
+    let mut burst = Burst::new();
+    queue.receive(&mut burst, 64);
+    burst.frames.iter().for_each(|frame| queue.complete(frame.token));
+    queue.release();
+}
+
 fn send(queue: &mut XdpQueue, bytes: &[u8]) {
     let (head, rest) = bytes.split_at(bytes.len().min(64));
     let segments = [segment(rest)];
@@ -117,6 +125,25 @@ fn burst_of_more_frames_than_one_kernel_call_sends_leaves_whole() {
         let arrived: Vec<_> = (0..100).map(|_| wire.receive().unwrap()).collect();
         let sent: Vec<_> = (0..100).map(|number| experimental(number, 64)).collect();
         assert_eq!(arrived, sent);
+    });
+}
+
+#[test]
+fn frame_for_an_interface_that_is_down_keeps_nobody_awake_and_leaves_later() {
+    in_namespace(|| {
+        make_pair();
+        let (_interface, mut queues) = open("up0").unwrap();
+        let wire = Wire::open("wire0");
+        ip("link set up0 down");
+        let frame = experimental(1, 200);
+
+        send(&mut queues[0], &frame);
+        receive_for_nothing(&mut queues[0]);
+        assert!(!queues[0].has_work());
+
+        ip("link set up0 up");
+        queues[0].flush();
+        assert_eq!(wire.receive().unwrap(), frame);
     });
 }
 
