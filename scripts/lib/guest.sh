@@ -2,17 +2,18 @@
 # Talking to a guest that `scripts/guest` has booted. Needs lib/common.sh; the protocol is
 # described in lib/guest-init.
 
-# guest_wait CHANNEL SECONDS: waits until the guest obeys its command channel.
+# guest_wait CHANNEL SECONDS PID: waits until the guest, which is process PID, obeys its command
+# channel; gives up early if the process ends.
 guest_wait() {
-    guest_run "$1" "$2" true
+    guest_run "$1" "$2" true "$3"
 }
 
-# guest_run CHANNEL SECONDS COMMAND: runs COMMAND (one line of shell) in the guest, prints its
-# output and returns its status; 124 if the guest has not finished it within SECONDS.
+# guest_run CHANNEL SECONDS COMMAND [PID]: runs COMMAND (one line of shell) in the guest, prints
+# its output and returns its status; 124 if the guest has not finished it within SECONDS.
 guest_run() {
-    local channel=$1 deadline=$((SECONDS + $2)) command=$3 status=124
+    local channel=$1 deadline=$((SECONDS + $2)) command=$3 pid=${4:-$$} status=124
     local from to socat_pid
-    while ((SECONDS < deadline)); do
+    while ((SECONDS < deadline)) && kill -0 "$pid" 2>/dev/null; do
         if channel_open "$channel" && channel_hello "$deadline"; then
             status=0
             channel_obey "$deadline" "$command" || status=$?
