@@ -18,6 +18,9 @@ impl PollThread {
         while let Some(index) = self.work.touched.pop() {
             let Some(queue) = self.queues.get_mut(index) else { continue };
             let fault = send(queue, &self.work.burst);
+            if queue.has_unsent() {
+                self.start_polling(index);
+            }
             if let Some(fault) = fault {
                 self.stop_receiveq(index, fault);
             }

@@ -35,6 +35,8 @@ impl PollThread {
             self.decide(index, now);
             self.transmit();
             self.give_back(index);
+        } else {
+            queue.retry();
         }
         if let Err(fault) = outcome {
             self.stop_transmitq(index, fault);

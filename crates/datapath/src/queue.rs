@@ -195,6 +195,24 @@ impl Queue {
         }
     }
 
+    /// Sends what an interface could not take earlier. To be called now and then while
+    /// [`has_unsent`](Self::has_unsent), which keeps the queue polled.
+    pub(crate) fn retry(&mut self) {
+        if let Kind::Interface(queue) = &mut self.kind
+            && queue.has_work()
+        {
+            queue.flush();
+        }
+    }
+
+    /// Says whether frames wait for an interface that could not take them.
+    pub(crate) fn has_unsent(&self) -> bool {
+        match &self.kind {
+            Kind::Guest { .. } => false,
+            Kind::Interface(queue) => queue.has_work(),
+        }
+    }
+
     /// Says whether the queue takes frames to send.
     pub(crate) fn is_eligible(&self) -> bool {
         match &self.kind {
