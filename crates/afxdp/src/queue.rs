@@ -44,6 +44,27 @@ pub struct XdpStatistics {
     pub tx_ring_empty: u64,
 }
 
+impl XdpStatistics {
+    /// Reads the counters of an AF_XDP socket, with a system call. For whoever reports: it may
+    /// hold a duplicate of [`XdpQueue::as_fd`] while a poll thread owns the queue.
+    #[must_use]
+    pub fn read(socket: BorrowedFd<'_>) -> Self {
+        let raw =
+            sys::get_option::<libc::xdp_statistics>(socket, libc::SOL_XDP, libc::XDP_STATISTICS);
+        raw.map_or_else(
+            |_| Self::default(),
+            |raw| Self {
+                rx_dropped: raw.rx_dropped,
+                rx_invalid_descriptors: raw.rx_invalid_descs,
+                tx_invalid_descriptors: raw.tx_invalid_descs,
+                rx_ring_full: raw.rx_ring_full,
+                rx_fill_ring_empty: raw.rx_fill_ring_empty_descs,
+                tx_ring_empty: raw.tx_ring_empty_descs,
+            },
+        )
+    }
+}
+
 /// One receive queue of an uplink, owned by one poll thread. Methods never wait.
 #[derive(Debug)]
 pub struct XdpQueue {
@@ -255,25 +276,10 @@ impl XdpQueue {
             || (!self.is_stalled && self.socket.tx.pending() > 0 && self.socket.tx.needs_wakeup())
     }
 
-    /// The kernel's counters of this queue's socket: a system call, for whoever reports.
+    /// The kernel's counters of this queue's socket: see [`XdpStatistics::read`].
     #[must_use]
     pub fn statistics(&self) -> XdpStatistics {
-        sys::get_option::<libc::xdp_statistics>(
-            self.socket.fd.as_fd(),
-            libc::SOL_XDP,
-            libc::XDP_STATISTICS,
-        )
-        .map_or_else(
-            |_| XdpStatistics::default(),
-            |raw| XdpStatistics {
-                rx_dropped: raw.rx_dropped,
-                rx_invalid_descriptors: raw.rx_invalid_descs,
-                tx_invalid_descriptors: raw.tx_invalid_descs,
-                rx_ring_full: raw.rx_ring_full,
-                rx_fill_ring_empty: raw.rx_fill_ring_empty_descs,
-                tx_ring_empty: raw.tx_ring_empty_descs,
-            },
-        )
+        XdpStatistics::read(self.as_fd())
     }
 
     /// The socket; readable when the rx ring has frames.

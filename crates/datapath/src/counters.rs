@@ -12,6 +12,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use afxdp::XdpStatistics;
 use frame::{Direction, DropReason};
 
 const REASONS: usize = DropReason::ALL.len();
@@ -108,6 +109,8 @@ pub struct QueueStatistics {
     pub thread: usize,
     /// Its counters.
     pub counters: Snapshot,
+    /// What the kernel counted at an interface's queue.
+    pub socket: Option<XdpStatistics>,
 }
 
 /// Counters of a port: its queues, and all of it summed (with what belongs to no queue).

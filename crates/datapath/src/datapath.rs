@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use afxdp::XdpQueue;
+use afxdp::{XdpQueue, XdpStatistics};
 use bridge::{Fdb, Flush, Seconds, VlanPolicy};
 use crossbeam::channel::{Receiver, unbounded};
 use frame::{MAX_PORTS, PortId};
@@ -39,6 +39,8 @@ pub struct PortsExhausted;
 struct QueueRecord {
     thread: usize,
     counters: Arc<Counters>,
+    /// A duplicate of an AF_XDP socket, for the kernel's counters.
+    socket: Option<OwnedFd>,
 }
 
 /// What the control thread knows of a port.
@@ -164,6 +166,8 @@ impl Datapath {
     fn remove_queue(&mut self, port: PortId, pair: u8) {
         let Some(record) = record_mut(&mut self.ports, port) else { return };
         let Some(queue) = record.queues.remove(&pair) else { return };
+        // A duplicate would keep the socket bound.
+        drop(queue.socket);
         let thread = &mut self.threads[queue.thread];
         thread.queue_count -= 1;
         match thread.call(Command::RemoveQueue(port, pair)) {
@@ -247,6 +251,11 @@ impl Datapath {
         let record = record(&self.ports, port).expect("the port was added before its queues");
         let pair = u8::try_from(record.queues.len()).unwrap_or(u8::MAX);
         let (thread, counters) = self.own(port, pair);
+        if let Some(record) = record_mut(&mut self.ports, port)
+            && let Some(record) = record.queues.get_mut(&pair)
+        {
+            record.socket = queue.as_fd().try_clone_to_owned().ok();
+        }
         let command = Command::AddInterfaceQueue(port, pair, Box::new(queue), counters);
         self.threads[thread].call(command);
     }
@@ -263,7 +272,7 @@ impl Datapath {
             self.threads[fewest].queue_count += 1;
             #[expect(clippy::cast_possible_truncation, reason = "below MAX_THREADS")]
             record.steering.assign(pair, fewest as u8);
-            QueueRecord { thread: fewest, counters: Arc::default() }
+            QueueRecord { thread: fewest, counters: Arc::default(), socket: None }
         });
         (queue.thread, Arc::clone(&queue.counters))
     }
@@ -278,7 +287,9 @@ impl Datapath {
             queue.counters.add_to(&mut counters);
             queue.counters.add_to(&mut statistics.total);
             let index = u16::from(index);
-            statistics.queues.push(QueueStatistics { index, thread: queue.thread, counters });
+            let socket = queue.socket.as_ref().map(|socket| XdpStatistics::read(socket.as_fd()));
+            let thread = queue.thread;
+            statistics.queues.push(QueueStatistics { index, thread, counters, socket });
         }
         for counters in &record.by_thread {
             counters.add_to(&mut statistics.total);
