@@ -63,7 +63,6 @@ fetch_kernel() {
     [[ $package ]] || fail "apt knows no $guest_kernel_package: the guests need Debian's kernel"
     say "downloading $package (27 MB)"
     if ! (cd "$1" && apt_quietly -o APT::Sandbox::User=root download "$package"); then
-        # A list from last week may name a build that the mirror no longer has.
         refresh_package_lists
         package=$(kernel_package)
         (cd "$1" && apt_quietly -o APT::Sandbox::User=root download "$package") ||

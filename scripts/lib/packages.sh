@@ -19,9 +19,7 @@ socat talks to the guests'\'' command channel'
 # shellcheck disable=SC2034
 network_packages='
 iproute2 makes namespaces and veth pairs
-iputils-ping checks that a path carries traffic
-ethtool sets offloads and queue counts
-procps sets interface parameters by sysctl'
+iputils-ping checks that a path carries traffic'
 
 # install_packages LIST: see above. Fails, naming the command to type, without root.
 install_packages() {
@@ -38,8 +36,10 @@ install_packages() {
         fail "this is not Debian: install what provides these by hand: ${missing[*]}"
     ((EUID == 0)) ||
         fail "installing needs root; run: apt-get install --no-install-recommends ${missing[*]}"
+    apt-cache show "${missing[@]}" >/dev/null 2>&1 || refresh_package_lists
     say "installing ${missing[*]}"
     apt_quietly install --yes --no-install-recommends "${missing[@]}" && return 0
+    # A list from last week may name versions that the mirror no longer has.
     refresh_package_lists
     apt_quietly install --yes --no-install-recommends "${missing[@]}" ||
         fail "apt-get could not install ${missing[*]}; its own words are above"
@@ -59,6 +59,6 @@ apt_quietly() {
 
 # refresh_package_lists: apt-get update, which a fresh machine or an old list needs.
 refresh_package_lists() {
-    say "fetching apt's package lists, which are missing or old"
+    say "fetching apt's package lists, which are missing or too old"
     apt_quietly update || fail "apt-get update failed: is the network there?"
 }
