@@ -1,0 +1,356 @@
+//! A guest's port: what its front end has said, and which of its rings therefore run.
+//!
+//! A ring runs when everything it needs is there: size, addresses, a kick (or the word that there
+//! is none), and its memory. Front ends send these in any order and again, and take memory
+//! away under live rings; so every message changes the [`Vring`] and then lets [`Attached::reconcile`]
+//! compare what should run with what does.
+//!
+//! ```text
+//!            kick, size, addresses, memory: all there
+//!   stopped ───────────────────────────────────────────▶ running
+//!           ◀─────────────────────────────────────────── 
+//!            GET_VRING_BASE, memory gone, front end gone
+//! ```
+//!
+//! A ring whose memory goes is paused, and goes on where it was when its memory is back. What a
+//! ring was told about being enabled outlives stop and start (vhost-user, "Ring states").
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use datapath::Datapath;
+use datapath::frame::PortId;
+use vhost_user::{Backend, MemoryRegion, Refused, RingEnabling};
+use virtio::{Features, GuestRegion, MemoryMap, QueueSize, SetupError, VringSetup};
+
+/// One ring as its front end described it.
+#[derive(Debug, Default)]
+struct Vring {
+    size: Option<QueueSize>,
+    addresses: Option<virtio::VringAddresses>,
+    /// Where it starts, or where it stopped.
+    next: u16,
+    /// `Some(None)`: the driver never kicks.
+    kick: Option<Option<OwnedFd>>,
+    call: Option<OwnedFd>,
+    is_enabled: bool,
+    is_running: bool,
+}
+
+/// What the front end of one guest has said.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    queue_pairs: u16,
+    vrings: Vec<Vring>,
+    regions: Vec<(MemoryRegion, Arc<GuestRegion>)>,
+    map: Arc<MemoryMap>,
+    features: Features,
+    status: u8,
+    mtu: Option<u16>,
+}
+
+impl Guest {
+    /// A guest that nothing is known of, with up to `queue_pairs` queue pairs.
+    pub(crate) fn new(queue_pairs: u16) -> Self {
+        let vrings = (0..2 * queue_pairs).map(|_| Vring::default()).collect();
+        let map = Arc::new(MemoryMap::new(Vec::new()).expect("no regions do not overlap"));
+        let (regions, features) = (Vec::new(), Features::NONE);
+        Self { queue_pairs, vrings, regions, map, features, status: 0, mtu: None }
+    }
+
+    /// What a driver may negotiate: no offloads, no packed rings, no logging, and no control
+    /// queue (QEMU adds its own).
+    fn offered(&self) -> Features {
+        let offered = Features::VERSION_1
+            | Features::NET_MRG_RXBUF
+            | Features::NET_MTU
+            | Features::RING_INDIRECT_DESC
+            | Features::RING_EVENT_IDX
+            | Features::ANY_LAYOUT;
+        if self.queue_pairs > 1 { offered | Features::NET_MQ } else { offered }
+    }
+
+    /// The features that the driver acknowledged.
+    pub(crate) const fn features(&self) -> Features {
+        self.features
+    }
+
+    /// The MTU that the front end told the guest.
+    pub(crate) const fn mtu(&self) -> Option<u16> {
+        self.mtu
+    }
+
+    /// Rings that run now.
+    pub(crate) fn running_rings(&self) -> usize {
+        self.vrings.iter().filter(|vring| vring.is_running).count()
+    }
+
+    /// Rings that run and are enabled.
+    pub(crate) fn enabled_rings(&self) -> usize {
+        self.vrings.iter().filter(|vring| vring.is_running && vring.is_enabled).count()
+    }
+
+    /// Memory that the guest shares, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.regions.iter().map(|(region, _)| region.size_bytes).sum()
+    }
+
+    /// Says whether a driver works the port: its receiveq of pair 0 runs and is enabled.
+    pub(crate) fn is_up(&self) -> bool {
+        self.vrings.first().is_some_and(|vring| vring.is_running && vring.is_enabled)
+    }
+
+    /// The guest with the data path that runs its rings, to carry out messages.
+    pub(crate) const fn attached<'a>(
+        &'a mut self,
+        datapath: &'a mut Datapath,
+        port: PortId,
+    ) -> Attached<'a> {
+        Attached { guest: self, datapath, port }
+    }
+}
+
+/// A guest, and the data path that runs its rings.
+#[derive(Debug)]
+pub(crate) struct Attached<'a> {
+    guest: &'a mut Guest,
+    datapath: &'a mut Datapath,
+    port: PortId,
+}
+
+impl Attached<'_> {
+    /// Stops all rings and forgets everything that the front end said: it is gone.
+    pub(crate) fn detach(&mut self) {
+        self.stop_all();
+        *self.guest = Guest::new(self.guest.queue_pairs);
+    }
+
+    fn vring(&mut self, index: u16) -> Result<&mut Vring, Refused> {
+        let vring = self.guest.vrings.get_mut(usize::from(index));
+        vring.ok_or_else(|| Refused::new(format!("there is no ring {index}")))
+    }
+
+    /// Stops a ring if it runs, and remembers where.
+    fn stop(&mut self, index: u16) {
+        let Some(vring) = self.guest.vrings.get_mut(usize::from(index)) else { return };
+        if std::mem::take(&mut vring.is_running)
+            && let Some(next) = self.datapath.stop_vring(self.port, index)
+        {
+            vring.next = next;
+        }
+    }
+
+    fn stop_all(&mut self) {
+        for index in 0..2 * self.guest.queue_pairs {
+            self.stop(index);
+        }
+    }
+
+    /// Starts a ring that has all it needs. One whose memory is not there yet stays stopped.
+    fn reconcile(&mut self, index: u16) -> Result<(), Refused> {
+        let guest = &mut *self.guest;
+        let Some(vring) = guest.vrings.get_mut(usize::from(index)) else { return Ok(()) };
+        let (Some(size), Some(addresses), Some(kick)) = (vring.size, vring.addresses, &vring.kick)
+        else {
+            return Ok(());
+        };
+        if vring.is_running {
+            return Ok(());
+        }
+        let duplicate = |descriptor: &Option<OwnedFd>| {
+            descriptor.as_ref().map(OwnedFd::try_clone).transpose().map_err(|error| {
+                Refused::new(format!("cannot duplicate a descriptor of ring {index}: {error}"))
+            })
+        };
+        let (kick, call) = (duplicate(kick)?, duplicate(&vring.call)?);
+        let setup = VringSetup {
+            memory: Arc::clone(&guest.map),
+            size,
+            addresses,
+            next: vring.next,
+            features: guest.features,
+        };
+        let enabled = vring.is_enabled;
+        match self.datapath.start_vring(self.port, index, setup, kick, call, enabled) {
+            Ok(()) => vring.is_running = true,
+            Err(SetupError::RingOutsideMemory { .. }) => {}
+            Err(error @ SetupError::Misaligned { .. }) => {
+                return Err(Refused::new(format!("ring {index}: {error}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn reconcile_all(&mut self) -> Result<(), Refused> {
+        (0..2 * self.guest.queue_pairs).try_for_each(|index| self.reconcile(index))
+    }
+
+    /// Changes a ring's description: a running ring stops for it and goes on with the change.
+    fn change(&mut self, index: u16, change: impl FnOnce(&mut Vring)) -> Result<(), Refused> {
+        self.vring(index)?;
+        self.stop(index);
+        change(self.vring(index)?);
+        self.reconcile(index)
+    }
+
+    /// Replaces the guest's memory. Rings pause meanwhile; those that are not in the new memory
+    /// stay paused.
+    fn set_regions(
+        &mut self,
+        regions: Vec<(MemoryRegion, Arc<GuestRegion>)>,
+    ) -> Result<(), Refused> {
+        let mapped = regions.iter().map(|(_, region)| Arc::clone(region)).collect();
+        let map = MemoryMap::new(mapped).map_err(|error| Refused::new(error.to_string()))?;
+        self.stop_all();
+        self.guest.map = Arc::new(map);
+        self.guest.regions = regions;
+        self.reconcile_all()
+    }
+
+    /// Forgets the driver: all rings stop and are disabled, the memory stays.
+    fn reset(&mut self) {
+        self.stop_all();
+        self.guest.vrings.iter_mut().for_each(|vring| *vring = Vring::default());
+        self.guest.status = 0;
+    }
+}
+
+/// Maps a region that a front end sent.
+fn map(region: MemoryRegion, file: OwnedFd) -> Result<(MemoryRegion, Arc<GuestRegion>), Refused> {
+    let MemoryRegion { guest_address, size_bytes, user_address, mmap_offset } = region;
+    GuestRegion::map(file, guest_address, size_bytes, user_address, mmap_offset)
+        .map(|mapped| (region, mapped))
+        .map_err(|error| Refused::new(error.to_string()))
+}
+
+impl Backend for Attached<'_> {
+    fn device_features(&self) -> u64 {
+        self.guest.offered().0
+    }
+
+    fn queue_pairs_max(&self) -> u16 {
+        self.guest.queue_pairs
+    }
+
+    fn set_features(&mut self, features: u64, enabling: RingEnabling) -> Result<(), Refused> {
+        let features = Features(features);
+        if self.guest.features != features {
+            self.stop_all();
+            self.guest.features = features;
+        }
+        if enabling == RingEnabling::FromTheStart {
+            self.guest.vrings.iter_mut().for_each(|vring| vring.is_enabled = true);
+        }
+        self.reconcile_all()
+    }
+
+    fn set_memory_table(&mut self, table: Vec<(MemoryRegion, OwnedFd)>) -> Result<(), Refused> {
+        let regions = table.into_iter().map(|(region, file)| map(region, file));
+        let regions = regions.collect::<Result<_, _>>()?;
+        self.set_regions(regions)
+    }
+
+    fn add_memory_region(&mut self, region: MemoryRegion, file: OwnedFd) -> Result<(), Refused> {
+        let mut regions = self.guest.regions.clone();
+        regions.push(map(region, file)?);
+        self.set_regions(regions)
+    }
+
+    fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refused> {
+        let is_meant = |known: &MemoryRegion| {
+            (known.guest_address, known.size_bytes, known.user_address)
+                == (region.guest_address, region.size_bytes, region.user_address)
+        };
+        let mut regions = self.guest.regions.clone();
+        let place = regions.iter().position(|(known, _)| is_meant(known)).ok_or_else(|| {
+            Refused::new(format!("there is no memory region at {:#x}", region.guest_address))
+        })?;
+        regions.remove(place);
+        self.set_regions(regions)
+    }
+
+    fn set_vring_size(&mut self, index: u16, size: u32) -> Result<(), Refused> {
+        let size = QueueSize::try_from(size)
+            .map_err(|error| Refused::new(format!("ring {index}: {error}")))?;
+        self.change(index, |vring| vring.size = Some(size))
+    }
+
+    fn set_vring_addresses(
+        &mut self,
+        index: u16,
+        addresses: vhost_user::VringAddresses,
+    ) -> Result<(), Refused> {
+        let addresses = virtio::VringAddresses {
+            descriptor_table: addresses.descriptor_table,
+            available_ring: addresses.available_ring,
+            used_ring: addresses.used_ring,
+        };
+        self.change(index, |vring| vring.addresses = Some(addresses))
+    }
+
+    fn set_vring_base(&mut self, index: u16, base: u32) -> Result<(), Refused> {
+        let base = u16::try_from(base)
+            .map_err(|_| Refused::new(format!("ring {index}: base {base} is above 65535")))?;
+        self.change(index, |vring| vring.next = base)
+    }
+
+    fn get_vring_base(&mut self, index: u16) -> Result<u32, Refused> {
+        self.vring(index)?;
+        self.stop(index);
+        let vring = self.vring(index)?;
+        // Stopped until the next kick descriptor comes.
+        vring.kick = None;
+        vring.call = None;
+        Ok(vring.next.into())
+    }
+
+    fn set_vring_kick(&mut self, index: u16, kick: Option<OwnedFd>) -> Result<(), Refused> {
+        self.change(index, |vring| vring.kick = Some(kick))
+    }
+
+    fn set_vring_call(&mut self, index: u16, call: Option<OwnedFd>) -> Result<(), Refused> {
+        self.change(index, |vring| vring.call = call)
+    }
+
+    fn set_vring_err(&mut self, index: u16, err: Option<OwnedFd>) -> Result<(), Refused> {
+        // Nothing is ever signalled there: a broken ring is logged and counted. The descriptor is
+        // closed.
+        drop(err);
+        self.vring(index).map(drop)
+    }
+
+    fn set_vring_enable(&mut self, index: u16, enabled: bool) -> Result<(), Refused> {
+        self.vring(index)?.is_enabled = enabled;
+        self.datapath.enable_vring(self.port, index, enabled);
+        Ok(())
+    }
+
+    fn set_status(&mut self, status: u8) -> Result<(), Refused> {
+        self.guest.status = status;
+        Ok(())
+    }
+
+    fn status(&self) -> u8 {
+        self.guest.status
+    }
+
+    fn set_mtu(&mut self, mtu: u16) -> Result<(), Refused> {
+        self.guest.mtu = Some(mtu);
+        Ok(())
+    }
+
+    fn send_rarp(&mut self, address: [u8; 6]) {
+        // Only a migrated guest needs its announcement sent for it; LOG_ALL is not offered, so
+        // there is none. The guest's own frames teach the bridge.
+        let _ = address;
+    }
+
+    fn reset_owner(&mut self) {
+        self.reset();
+    }
+
+    fn reset_device(&mut self) -> Result<(), Refused> {
+        self.reset();
+        Ok(())
+    }
+}
