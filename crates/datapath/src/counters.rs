@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use afxdp::XdpStatistics;
 use frame::{Direction, DropReason};
 
+use crate::clock;
+
 const REASONS: usize = DropReason::ALL.len();
 
 /// Counters of one writer. All run freely from zero and never go back.
@@ -155,6 +157,8 @@ pub struct ThreadStatistics {
     pub frames: u64,
     /// Bursts they came in.
     pub bursts: u64,
+    /// The TSC when this was read, so that two samples tell how long the thread was asleep.
+    pub read_at_ticks: u64,
 }
 
 impl ThreadCounters {
@@ -170,6 +174,7 @@ impl ThreadCounters {
             sleeps: read(&self.sleeps),
             frames: read(&self.frames),
             bursts: read(&self.bursts),
+            read_at_ticks: clock::ticks(),
         }
     }
 }

@@ -20,6 +20,10 @@ use crate::thread::{NOT_LENT, PollThread};
 /// copies, a stall of milliseconds for everybody else.
 const FLOOD_COPIES_PER_TURN: usize = 2_048;
 
+/// Bytes of such copies: as many as the copies of full-size frames, so that jumbo frames cost no
+/// more time.
+const FLOOD_BYTES_PER_TURN: usize = FLOOD_COPIES_PER_TURN * 1_514;
+
 impl PollThread {
     /// Takes one burst from a queue all the way. Returns how many frames it took in.
     pub(crate) fn poll(&mut self, index: u16, now: Seconds) -> usize {
@@ -49,6 +53,7 @@ impl PollThread {
         self.work.loans.clear();
         self.work.loans.resize(self.work.burst.frames.len(), NOT_LENT);
         self.work.flood_copies_left = FLOOD_COPIES_PER_TURN;
+        self.work.flood_bytes_left = FLOOD_BYTES_PER_TURN;
         let Some(queue) = self.queues.get_mut(index) else { return };
         let (port, pair, discards) = (queue.port, queue.pair, queue.discards_ingress());
         let has_several_pairs = self.port(port).is_some_and(|p| p.steering.has_several_pairs());
@@ -151,13 +156,15 @@ impl PollThread {
         forward: &Forward,
     ) -> Result<(), DropReason> {
         let copies = self.bridge.flood_members(forward.vid).count();
+        let bytes = copies * frame.length_bytes as usize;
+        let work = &mut self.work;
         // The first flood of a turn always passes, however many ports there are.
-        if copies > self.work.flood_copies_left
-            && self.work.flood_copies_left < FLOOD_COPIES_PER_TURN
-        {
+        let is_first = work.flood_copies_left == FLOOD_COPIES_PER_TURN;
+        if !is_first && (copies > work.flood_copies_left || bytes > work.flood_bytes_left) {
             return Err(DropReason::FloodBudget);
         }
-        self.work.flood_copies_left = self.work.flood_copies_left.saturating_sub(copies);
+        work.flood_copies_left = work.flood_copies_left.saturating_sub(copies);
+        work.flood_bytes_left = work.flood_bytes_left.saturating_sub(bytes);
         let others = self.order_flood_here(at, frame, forward, ingress.slot, self.index);
         for thread in (0..self.links.len()).filter(|thread| others >> thread & 1 == 1) {
             #[expect(clippy::cast_possible_truncation, reason = "below MAX_THREADS")]

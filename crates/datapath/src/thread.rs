@@ -53,6 +53,8 @@ pub(crate) struct Work {
     pub(crate) drops: DropCounts,
     /// Copies that floods of the polled queue may still cause in this turn.
     pub(crate) flood_copies_left: usize,
+    /// Bytes of such copies.
+    pub(crate) flood_bytes_left: usize,
 }
 
 /// The loan number of a frame that was not lent.

@@ -1,141 +1,14 @@
 //! The data path with guests that are drivers in this process: real poll threads, real rings.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+mod driver;
+
 use std::time::{Duration, Instant};
 
-use bridge::{DEFAULT_ADDRESSES, DEFAULT_AGEING, Fdb, VlanPolicy};
-use datapath::{Datapath, Event, PollMode, Settings};
-use frame::{DropReason, PortId, VlanId};
-use rustix::event::{EventfdFlags, eventfd};
-use virtio::testing::{Buffer, Driver, TestMemory};
-use virtio::{Features, QueueSize};
-
-const NO_LIMIT: u32 = u32::MAX;
-const QUEUE_ENTRIES: u16 = 64;
-const BUFFER_BYTES: u32 = 2_048;
-const PATIENCE: Duration = Duration::from_secs(5);
-
-const ALICE: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
-const BOB: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
-const CAROL: [u8; 6] = [0x52, 0x54, 0, 0, 0, 3];
-const BROADCAST: [u8; 6] = [0xff; 6];
-
-fn features() -> Features {
-    Features::VERSION_1 | Features::RING_EVENT_IDX
-}
-
-/// One half of a guest's queue pair, as its driver works it.
-struct Ring {
-    driver: Driver,
-    memory: Arc<TestMemory>,
-    buffers: u64,
-    kick: OwnedFd,
-    next_head: u16,
-}
-
-impl Ring {
-    fn new() -> Self {
-        let memory = TestMemory::new(1 << 20);
-        let size = QueueSize::try_from(u32::from(QUEUE_ENTRIES)).unwrap();
-        let driver = Driver::new(&memory, size, features());
-        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        Self { buffers: driver.end(), driver, memory, kick, next_head: 0 }
-    }
-
-    fn buffer(&self, head: u16) -> u64 {
-        self.buffers + u64::from(head) * u64::from(BUFFER_BYTES)
-    }
-
-    fn take_head(&mut self) -> u16 {
-        let head = self.next_head;
-        self.next_head = (head + 1) % QUEUE_ENTRIES;
-        head
-    }
-
-    fn post(&mut self, head: u16, buffer: Buffer) {
-        self.driver.describe(head, buffer);
-        if self.driver.make_available(head) {
-            rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
-        }
-    }
-}
-
-struct Guest {
-    port: PortId,
-    transmitq: Ring,
-    receiveq: Ring,
-}
-
-impl Guest {
-    fn plug_in(datapath: &mut Datapath, policy: &VlanPolicy) -> Self {
-        let port = datapath.add_port(policy, NO_LIMIT).unwrap();
-        let (transmitq, mut receiveq) = (Ring::new(), Ring::new());
-        for _ in 0..QUEUE_ENTRIES {
-            let head = receiveq.take_head();
-            let buffer = Buffer::writable(receiveq.buffer(head), BUFFER_BYTES);
-            receiveq.post(head, buffer);
-        }
-        for (vring, ring) in [(0, &receiveq), (1, &transmitq)] {
-            let kick = Some(ring.kick.try_clone().unwrap());
-            datapath.start_vring(port, vring, ring.driver.setup(), kick, None, true).unwrap();
-        }
-        Self { port, transmitq, receiveq }
-    }
-
-    fn send(&mut self, frame: &[u8]) {
-        let head = self.transmitq.take_head();
-        let address = self.transmitq.buffer(head);
-        let packet = [&[0; 12], frame].concat();
-        self.transmitq.memory.write(address, &packet);
-        let length = u32::try_from(packet.len()).unwrap();
-        self.transmitq.post(head, Buffer::readable(address, length));
-    }
-
-    /// The next frame, without net header; its buffer is made available again.
-    fn receive(&mut self) -> Vec<u8> {
-        wait_for("a frame", || self.try_receive())
-    }
-
-    fn try_receive(&mut self) -> Option<Vec<u8>> {
-        let used = self.receiveq.driver.take_used()?;
-        let head = u16::try_from(used.head).unwrap();
-        let address = self.receiveq.buffer(head);
-        let bytes = self.receiveq.memory.read(address, used.written_bytes as usize);
-        self.receiveq.post(head, Buffer::writable(address, BUFFER_BYTES));
-        Some(bytes[12..].to_vec())
-    }
-
-    fn await_sent(&mut self) {
-        wait_for("the transmit buffer", || self.transmitq.driver.take_used());
-    }
-}
-
-fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "{what} did not come");
-        std::thread::yield_now();
-    }
-}
-
-fn frame(to: [u8; 6], from: [u8; 6], payload: &[u8]) -> Vec<u8> {
-    [&to[..], &from, &[0x88, 0xb5], payload].concat()
-}
-
-fn start(threads: usize, poll: PollMode) -> Datapath {
-    let cores = core_affinity::get_core_ids().unwrap();
-    let cores = (0..threads).map(|index| cores[index % cores.len()].id).collect();
-    let fdb = Arc::new(Fdb::new(DEFAULT_ADDRESSES, DEFAULT_AGEING));
-    Datapath::start(Settings { cores, poll, fdb }).unwrap()
-}
-
-fn access(vid: u16) -> VlanPolicy {
-    VlanPolicy::Access(VlanId::try_from(vid).unwrap())
-}
+use datapath::{Datapath, Event, PollMode};
+use driver::{
+    ALICE, BOB, BROADCAST, CAROL, Guest, NO_LIMIT, QUEUE_ENTRIES, access, frame, start, wait_for,
+};
+use frame::DropReason;
 
 /// Frames of every length class cross both ways, byte for byte.
 fn exchange(threads: usize, poll: PollMode) {
@@ -244,6 +117,27 @@ fn flood_reaches_every_port_of_its_vlan_once_whatever_thread_owns_it() {
     }
     alice.await_sent();
     assert_eq!(stranger.try_receive(), None);
+}
+
+#[test]
+fn flood_beyond_the_budget_drops_whole_and_the_first_always_passes() {
+    const OTHERS: usize = 40;
+    let mut datapath = start(1, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let others: Vec<Guest> =
+        (0..OTHERS).map(|_| Guest::plug_in(&mut datapath, &access(1))).collect();
+
+    // 64 at once are 41 members each: more than 2,048 copies.
+    alice.send_at_once(&vec![frame(BROADCAST, ALICE, &[7; 46]); 64]);
+    (0..64).for_each(|_| alice.await_sent());
+
+    let total = datapath.statistics(alice.port).total;
+    let dropped = total.drops(DropReason::FloodBudget);
+    assert!(dropped >= 64 - 2_048 / 41, "{dropped} dropped");
+    assert_eq!(total.decided_frames, 64 - dropped);
+    for guest in &others {
+        assert_eq!(datapath.statistics(guest.port).total.egress_frames, 64 - dropped);
+    }
 }
 
 #[test]
