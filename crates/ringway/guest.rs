@@ -8,7 +8,7 @@
 //! ```text
 //!            kick, size, addresses, memory: all there
 //!   stopped ───────────────────────────────────────────▶ running
-//!           ◀─────────────────────────────────────────── 
+//!           ◀───────────────────────────────────────────
 //!            GET_VRING_BASE, memory gone, front end gone
 //! ```
 //!
@@ -239,7 +239,9 @@ impl Backend for Attached<'_> {
             self.guest.features = features;
         }
         if enabling == RingEnabling::FromTheStart {
-            self.guest.vrings.iter_mut().for_each(|vring| vring.is_enabled = true);
+            for index in 0..2 * self.guest.queue_pairs {
+                self.set_vring_enable(index, true)?;
+            }
         }
         self.reconcile_all()
     }

@@ -1,218 +1,216 @@
-//! A guest's port on the control thread: the socket that front ends come to or that is connected
-//! to, the session with the one that is there, and the guest's rings.
+//! A guest's port and its socket: who is connected, and what happens when somebody comes or goes.
 //!
-//! One front end at a time. When it goes, however it goes, its rings stop, its memory is
-//! unmapped, and the port waits for the next: by listening, or by connecting again for ever.
+//! One front end at a time. A second one that connects while the first lives is turned away; the
+//! first is looked at before, so that a QEMU that has gone makes room at once. When a front end
+//! goes, its rings stop and its memory is unmapped, and the port waits for the next: that is how a
+//! QEMU that restarts comes back.
+//!
+//! Errors of a session are logged once each; a failing connection attempt once per cause.
 
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Instant;
 
 use datapath::Datapath;
 use datapath::frame::PortId;
-use vhost_user::{Connector, Listener, Ownership, Session, SessionError, SocketError};
+use vhost_user::{Connector, Listener, Session, SessionError};
 
-use crate::api::{Refusal, VhostUserStatus};
-use crate::error_text::chain;
 use crate::guest::Guest;
 use crate::poller::{Poller, Token};
+use crate::port_spec::Connection;
+use crate::refusal::{Refusal, one_line};
 
-/// How front ends are met.
+/// Where front ends come from.
 #[derive(Debug)]
-enum Door {
-    Listening(Listener),
-    Connecting(Connector),
-}
-
-/// Where a guest's port is: what its methods need of its surroundings.
-pub(crate) struct Place<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) key: u32,
-    pub(crate) port: PortId,
-    pub(crate) poller: &'a Poller,
-    pub(crate) datapath: &'a mut Datapath,
+enum Way {
+    /// They connect to us. Not listened to while accepting fails (too many open files).
+    Listen { listener: Listener, is_paused: bool },
+    /// They listen, we connect.
+    Connect(Connector),
 }
 
 /// A guest's port.
 #[derive(Debug)]
 pub(crate) struct GuestPort {
-    door: Door,
-    queue_pairs: u16,
-    guest: Guest,
+    name: String,
+    id: PortId,
+    /// What stands for the port in the poller.
+    key: u32,
+    way: Way,
     session: Option<Session>,
-    awaits_room: bool,
-    /// Front ends that have come.
-    front_ends: u64,
-    /// Why the last attempt to connect failed, as it was logged.
-    last_error: Option<String>,
+    pub(crate) guest: Guest,
+    /// Sessions since the port was added.
+    pub(crate) sessions: u64,
+    was_up: bool,
+    has_logged_refusal: bool,
+    last_failure: Option<String>,
 }
 
 impl GuestPort {
-    /// Listens at `socket`, or gets ready to connect to it.
+    /// Makes the port's socket, or its schedule of attempts to connect.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]; nothing is left behind.
     pub(crate) fn open(
-        socket: &Path,
-        connect: bool,
-        queue_pairs: u16,
-        ownership: &Ownership,
+        name: &str,
+        id: PortId,
+        key: u32,
+        connection: &Connection,
+        poller: &Poller,
     ) -> Result<Self, Refusal> {
-        let refused = |error: SocketError| Refusal { cause: chain(&error), ..Refusal::default() };
-        let door = if connect {
-            Door::Connecting(Connector::new(socket).map_err(refused)?)
+        let Connection::VhostUser { socket, connect, ownership, queue_pairs } = connection else {
+            return Err(Refusal::new("the port is no vhost-user port"));
+        };
+        let refused = |error: vhost_user::SocketError| Refusal::caused_by(&error);
+        let way = if *connect {
+            Way::Connect(Connector::new(socket).map_err(refused)?)
         } else {
-            Door::Listening(Listener::bind(socket, ownership).map_err(refused)?)
+            let listener = Listener::bind(socket, ownership).map_err(refused)?;
+            let added = poller.add(listener.as_fd(), Token::Listener(key));
+            added.map_err(|error| Refusal::caused_by(&error))?;
+            Way::Listen { listener, is_paused: false }
         };
         Ok(Self {
-            door,
-            queue_pairs,
-            guest: Guest::new(queue_pairs),
+            name: name.to_owned(),
+            id,
+            key,
+            way,
             session: None,
-            awaits_room: false,
-            front_ends: 0,
-            last_error: None,
+            guest: Guest::new(*queue_pairs),
+            sessions: 0,
+            was_up: false,
+            has_logged_refusal: false,
+            last_failure: None,
         })
     }
 
-    /// Watches for front ends.
-    pub(crate) fn watch(&self, poller: &Poller, key: u32) -> std::io::Result<()> {
-        match &self.door {
-            Door::Listening(listener) => poller.watch(listener, Token::PortListener(key)),
-            Door::Connecting(_) => Ok(()),
+    /// Says whether a front end is connected.
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// When the next attempt to connect is due, if one is.
+    pub(crate) fn next_attempt(&self, now: Instant) -> Option<Instant> {
+        match (&self.way, &self.session) {
+            (Way::Connect(connector), None) => Some(connector.next_attempt().unwrap_or(now)),
+            (Way::Connect(_) | Way::Listen { .. }, _) => None,
         }
     }
 
-    /// Says whether the switch has to try to connect.
-    pub(crate) const fn wants_to_connect(&self) -> bool {
-        self.session.is_none() && matches!(self.door, Door::Connecting(_))
-    }
-
-    /// Tries to connect if it is time.
-    pub(crate) fn connect(&mut self, place: &mut Place<'_>, now: Instant) {
-        let Door::Connecting(connector) = &mut self.door else { return };
-        if self.session.is_some() || connector.next_attempt().is_some_and(|next| next > now) {
+    /// Tries to connect, if that is due.
+    pub(crate) fn connect(&mut self, now: Instant, poller: &Poller) {
+        let Way::Connect(connector) = &mut self.way else { return };
+        if self.session.is_some() {
             return;
         }
         match connector.try_connect(now) {
-            Some(stream) => self.meet(place, stream),
+            Some(stream) => {
+                self.last_failure = None;
+                self.begin(stream, poller);
+            }
             None => {
-                let error = connector.last_error().map(|error| chain(error));
-                if error != self.last_error {
-                    let text = error.as_deref().unwrap_or("no connection");
-                    log::info!("port {}: {text}; trying again", place.name);
-                    self.last_error = error;
+                let failure = connector.last_error().map(|error| one_line(error));
+                if failure.is_some() && failure != self.last_failure {
+                    let text = failure.as_deref().unwrap_or_default();
+                    log::info!("port {}: {text}; trying again until it answers", self.name);
+                    self.last_failure = failure;
                 }
             }
         }
     }
 
-    /// Somebody has come to the socket.
-    pub(crate) fn accept(&mut self, place: &mut Place<'_>) {
-        // The one that is there may have left already, with its end still unread.
-        if self.session.is_some() {
-            self.serve(place);
+    /// Listens again after accepting failed.
+    pub(crate) fn resume(&mut self, poller: &Poller) {
+        if let Way::Listen { listener, is_paused } = &mut self.way
+            && *is_paused
+        {
+            *is_paused = poller.add(listener.as_fd(), Token::Listener(self.key)).is_err();
         }
-        let Door::Listening(listener) = &self.door else { return };
+    }
+
+    /// A front end wants to connect.
+    pub(crate) fn accept(&mut self, datapath: &mut Datapath, poller: &Poller) {
+        // If the old front end is gone, this is where it shows.
+        self.converse(datapath, poller);
+        let Way::Listen { listener, is_paused } = &mut self.way else { return };
         match listener.accept() {
-            Ok(Some(stream)) if self.session.is_none() => self.meet(place, stream),
+            Ok(Some(stream)) if self.session.is_none() => self.begin(stream, poller),
             Ok(Some(_)) => log::warn!(
-                "port {}: a second front end came and was turned away; the first is still there",
-                place.name
+                "port {}: turned a second front end away; the first is still connected",
+                self.name
             ),
             Ok(None) => {}
-            Err(error) => log::error!("port {}: accept failed: {error}", place.name),
-        }
-    }
-
-    fn meet(&mut self, place: &mut Place<'_>, stream: UnixStream) {
-        let session = match Session::new(stream) {
-            Ok(session) => session,
             Err(error) => {
-                log::error!("port {}: cannot serve a front end: {error}", place.name);
-                return;
+                log::error!("port {}: cannot accept a front end: {error}; trying again", self.name);
+                poller.remove(listener.as_fd());
+                *is_paused = true;
             }
-        };
-        if let Err(error) = place.poller.watch(&session, Token::Session(place.key)) {
-            log::error!("port {}: cannot watch a front end: {error}", place.name);
-            return;
         }
-        self.front_ends += 1;
-        self.last_error = None;
-        self.awaits_room = false;
-        self.session = Some(session);
-        log::info!("port {}: front end connected", place.name);
     }
 
-    /// Carries out what the front end has sent.
-    pub(crate) fn serve(&mut self, place: &mut Place<'_>) {
+    fn begin(&mut self, stream: std::os::unix::net::UnixStream, poller: &Poller) {
+        let session = Session::new(stream).and_then(|session| {
+            poller.add(session.as_fd(), Token::Session(self.key))?;
+            Ok(session)
+        });
+        match session {
+            Ok(session) => {
+                log::info!("port {}: front end connected", self.name);
+                self.session = Some(session);
+                self.sessions += 1;
+                self.has_logged_refusal = false;
+            }
+            Err(error) => log::error!("port {}: cannot serve a front end: {error}", self.name),
+        }
+    }
+
+    /// Carries out what the front end asks.
+    pub(crate) fn converse(&mut self, datapath: &mut Datapath, poller: &Poller) {
         let Some(session) = &mut self.session else { return };
-        let was_up = self.guest.is_up();
-        let outcome = session.on_ready(&mut self.guest.attached(place.datapath, place.port));
-        if let Some(refusal) = session.take_refusal() {
-            log::warn!("port {}: {:?} refused: {}", place.name, refusal.request, refusal.reason);
+        let outcome = session.on_ready(&mut self.guest.attached(datapath, self.id));
+        if let Some(refusal) = session.take_refusal()
+            && !std::mem::replace(&mut self.has_logged_refusal, true)
+        {
+            log::warn!("port {}: {refusal}", self.name);
         }
+        let outcome = outcome.map(|()| {
+            let token = Token::Session(self.key);
+            poller.set_interest(session.as_fd(), token, true, session.wants_write())
+        });
         match outcome {
-            Ok(()) => {
-                if session.wants_write() != self.awaits_room {
-                    self.awaits_room = !self.awaits_room;
-                    let token = Token::Session(place.key);
-                    place.poller.await_room(&*session, token, self.awaits_room);
-                }
-                if was_up != self.guest.is_up() {
-                    let state = if was_up { "down" } else { "up" };
-                    log::info!("port {}: link {state}", place.name);
-                }
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                log::error!("port {}: cannot wait for the front end: {error}", self.name);
+                self.end(datapath);
             }
-            Err(error) => self.part(place, &error),
-        }
-    }
-
-    /// The front end is gone, or has lost its session.
-    fn part(&mut self, place: &mut Place<'_>, error: &SessionError) {
-        match error {
-            SessionError::Closed => log::info!("port {}: front end disconnected", place.name),
-            error => {
-                log::warn!("port {}: front end's session closed: {}", place.name, chain(error));
+            Err(SessionError::Closed) => {
+                log::info!("port {}: front end disconnected", self.name);
+                self.end(datapath);
+            }
+            Err(error) => {
+                log::warn!("port {}: session ended: {}", self.name, one_line(&error));
+                self.end(datapath);
             }
         }
-        self.close(place);
+        self.note_state();
     }
 
-    /// Ends the session, stops the rings and unmaps the memory.
-    pub(crate) fn close(&mut self, place: &mut Place<'_>) {
-        if let Some(session) = self.session.take() {
-            place.poller.forget(&session);
-        }
-        self.guest.attached(place.datapath, place.port).detach();
+    /// Forgets the front end and all it gave.
+    fn end(&mut self, datapath: &mut Datapath) {
+        self.session = None;
+        self.guest.attached(datapath, self.id).detach();
     }
 
-    /// Stops listening. To be called before the port is dropped.
-    pub(crate) fn forget(&self, poller: &Poller) {
-        if let Door::Listening(listener) = &self.door {
-            poller.forget(listener);
-        }
-    }
-
-    /// Says whether a driver works the port.
-    pub(crate) fn is_up(&self) -> bool {
-        self.guest.is_up()
-    }
-
-    pub(crate) fn status(&self) -> VhostUserStatus {
-        let (path, connect) = match &self.door {
-            Door::Listening(listener) => (listener.path(), false),
-            Door::Connecting(connector) => (connector.path(), true),
-        };
-        VhostUserStatus {
-            socket: path.display().to_string(),
-            connect,
-            connected: self.session.is_some(),
-            reconnects: self.front_ends.saturating_sub(1),
-            queue_pairs: self.queue_pairs,
-            rings_running: self.guest.running_rings(),
-            rings_enabled: self.guest.enabled_rings(),
-            features: self.guest.features().to_string(),
-            memory_bytes: self.guest.memory_bytes(),
-            mtu: self.guest.mtu(),
-            last_error: self.last_error.clone(),
+    /// Logs when the port has come up or gone down.
+    fn note_state(&mut self) {
+        let is_up = self.guest.is_up();
+        if is_up != self.was_up {
+            self.was_up = is_up;
+            if is_up {
+                let (features, rings) = (self.guest.features(), self.guest.running_rings());
+                log::info!("port {}: up, {rings} rings, features {features}", self.name);
+            } else {
+                log::info!("port {}: down", self.name);
+            }
         }
     }
 }

@@ -1,102 +1,118 @@
-//! The control thread's epoll set: everything it waits for, by what it is.
+//! The one epoll set of the control thread, and what each descriptor in it stands for.
+//!
+//! Level-triggered: what is not read stays readable, so nobody has to read to the end. A
+//! descriptor leaves the set when it is closed.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::time::Timespec;
 
-/// What has become ready.
+/// What a descriptor stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// A signal has come.
-    Signal,
-    /// A poll thread has something to tell.
+    /// The data path has something to tell.
     Datapath,
-    /// Somebody connects to the control socket.
-    ControlListener,
+    /// A signal came.
+    Signal,
+    /// A client wants to connect to the control socket.
+    Control,
     /// A client of the control socket.
     Client(u32),
-    /// A front end connects to this port.
-    PortListener(u32),
-    /// The front end of this port.
+    /// A front end wants to connect to a port.
+    Listener(u32),
+    /// A front end's session.
     Session(u32),
 }
 
 impl Token {
     fn to_bits(self) -> u64 {
-        let (kind, key) = match self {
-            Self::Signal => (0u64, 0),
-            Self::Datapath => (1, 0),
-            Self::ControlListener => (2, 0),
-            Self::Client(key) => (3, key),
-            Self::PortListener(key) => (4, key),
-            Self::Session(key) => (5, key),
+        let (kind, number): (u64, u32) = match self {
+            Self::Datapath => (0, 0),
+            Self::Signal => (1, 0),
+            Self::Control => (2, 0),
+            Self::Client(number) => (3, number),
+            Self::Listener(number) => (4, number),
+            Self::Session(number) => (5, number),
         };
-        kind << 32 | u64::from(key)
+        kind << 32 | u64::from(number)
     }
 
-    fn from_bits(bits: u64) -> Option<Self> {
-        let key = u32::try_from(bits & 0xffff_ffff).ok()?;
-        match bits >> 32 {
-            0 => Some(Self::Signal),
-            1 => Some(Self::Datapath),
-            2 => Some(Self::ControlListener),
-            3 => Some(Self::Client(key)),
-            4 => Some(Self::PortListener(key)),
-            5 => Some(Self::Session(key)),
-            _ => None,
-        }
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the number")]
+    const fn from_bits(bits: u64) -> Option<Self> {
+        let number = bits as u32;
+        Some(match bits >> 32 {
+            0 => Self::Datapath,
+            1 => Self::Signal,
+            2 => Self::Control,
+            3 => Self::Client(number),
+            4 => Self::Listener(number),
+            5 => Self::Session(number),
+            _ => return None,
+        })
     }
 }
 
-/// The epoll set. Level-triggered: what was not dealt with is reported again.
+/// The set.
 #[derive(Debug)]
 pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
+/// Whether room to write is waited for as well.
+const fn interest(wants_write: bool) -> EventFlags {
+    if wants_write { EventFlags::IN.union(EventFlags::OUT) } else { EventFlags::IN }
+}
+
 impl Poller {
+    /// An empty set.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
-    /// Watches a descriptor for something to read.
-    pub(crate) fn watch(&self, descriptor: impl AsFd, token: Token) -> io::Result<()> {
-        let data = epoll::EventData::new_u64(token.to_bits());
-        Ok(epoll::add(&self.epoll, descriptor, data, epoll::EventFlags::IN)?)
+    /// Adds a descriptor: `token` is told when it is readable or its other end is gone.
+    pub(crate) fn add(&self, source: impl AsFd, token: Token) -> io::Result<()> {
+        let data = EventData::new_u64(token.to_bits());
+        Ok(epoll::add(&self.epoll, source, data, interest(false))?)
     }
 
-    /// Says whether room for writing is awaited, too.
-    pub(crate) fn await_room(&self, descriptor: impl AsFd, token: Token, wanted: bool) {
-        let data = epoll::EventData::new_u64(token.to_bits());
-        let flags = if wanted {
-            epoll::EventFlags::IN | epoll::EventFlags::OUT
-        } else {
-            epoll::EventFlags::IN
-        };
-        if let Err(error) = epoll::modify(&self.epoll, descriptor, data, flags) {
-            log::error!("epoll_ctl for {token:?} failed: {error}");
+    /// Changes whether room to write is waited for. `reads` says whether input is.
+    pub(crate) fn set_interest(
+        &self,
+        source: impl AsFd,
+        token: Token,
+        reads: bool,
+        writes: bool,
+    ) -> io::Result<()> {
+        let mut flags = interest(writes);
+        if !reads {
+            flags.remove(EventFlags::IN);
         }
+        Ok(epoll::modify(&self.epoll, source, EventData::new_u64(token.to_bits()), flags)?)
     }
 
-    /// Watches a descriptor no more. Needed before it is closed where a duplicate lives on.
-    pub(crate) fn forget(&self, descriptor: impl AsFd) {
-        let _ = epoll::delete(&self.epoll, descriptor);
+    /// Takes a descriptor out.
+    pub(crate) fn remove(&self, source: impl AsFd) {
+        // One that is not in the set is as good as taken out.
+        let _ = epoll::delete(&self.epoll, source);
     }
 
-    /// Waits until something is ready or `longest` has passed.
-    pub(crate) fn wait(&self, longest: Duration) -> io::Result<Vec<Token>> {
-        let timeout = Timespec::try_from(longest).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        let mut buffer = [const { MaybeUninit::uninit() }; 64];
-        match epoll::wait(&self.epoll, &mut buffer, Some(&timeout)) {
-            Ok((events, _)) => {
-                Ok(events.iter().filter_map(|event| Token::from_bits(event.data.u64())).collect())
+    /// Waits until something is ready, at most `timeout`, and puts it into `ready`.
+    pub(crate) fn wait(&self, timeout: Duration, ready: &mut Vec<Token>) -> io::Result<()> {
+        ready.clear();
+        let timeout = Timespec::try_from(timeout).unwrap_or_default();
+        let mut events = Vec::with_capacity(64);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
+            Ok(_) => {
+                ready.extend(events.iter().filter_map(|event| Token::from_bits(event.data.u64())));
+                Ok(())
             }
-            Err(Errno::INTR) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+            Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
         }
     }
 }
@@ -106,16 +122,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_survives_the_kernel() {
-        let tokens = [
-            Token::Signal,
-            Token::Datapath,
-            Token::ControlListener,
-            Token::Client(7),
-            Token::PortListener(u32::MAX),
-            Token::Session(0),
-        ];
+    fn token_survives_its_way_through_the_kernel() {
+        for token in [Token::Datapath, Token::Control, Token::Client(7), Token::Session(u32::MAX)] {
+            assert_eq!(Token::from_bits(token.to_bits()), Some(token));
+        }
+    }
 
-        assert_eq!(tokens.map(|token| Token::from_bits(token.to_bits())), tokens.map(Some));
+    #[test]
+    fn readable_descriptor_is_told_by_its_token() {
+        let (reader, mut writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let poller = Poller::new().unwrap();
+        poller.add(&reader, Token::Client(3)).unwrap();
+
+        io::Write::write_all(&mut writer, b"x").unwrap();
+        let mut ready = Vec::new();
+        poller.wait(Duration::from_secs(1), &mut ready).unwrap();
+
+        assert_eq!(ready, [Token::Client(3)]);
     }
 }

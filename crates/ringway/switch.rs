@@ -1,372 +1,325 @@
-//! The switch as the operator sees it: named ports, static addresses, and what may be done to them.
+//! The ports, and what operators do with them.
 //!
-//! Everything here happens on the control thread, one operation at a time. An operation either
-//! happens whole or, with a [`Refusal`], not at all.
+//! Everything here is called by the control thread, one request at a time, so a change is whole
+//! before the next is looked at. A port is added in the order socket or interface, then data path,
+//! so that what can fail fails before anybody depends on it; a port that could not be added
+//! leaves nothing behind.
 
+mod operations;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use datapath::afxdp::UmemPool;
-use datapath::bridge::{Entry, Fdb, Flush, StaticEntryError};
-use datapath::frame::{MacAddr, PortId, VlanId};
+use datapath::bridge::{Fdb, Seconds};
+use datapath::frame::PortId;
 use datapath::{Datapath, Event};
 
-use crate::api::{PortChanges, Refusal};
-use crate::guest_port::{GuestPort, Place};
+use crate::config::{Config, StaticEntry};
+use crate::cores;
+use crate::guest_port::GuestPort;
 use crate::poller::Poller;
-use crate::port_spec::{PortKind, PortSpec, policy};
+use crate::port_spec::{Connection, PortSpec, Settings};
+use crate::refusal::Refusal;
 use crate::uplink::Uplink;
 
-/// What a port is made of, beyond what all ports have.
+/// Most faults of one port's rings that are logged; the counter goes on.
+const FAULTS_LOGGED: u64 = 100;
+
+/// What is behind a port.
 #[derive(Debug)]
-pub(crate) enum Fitting {
+pub(crate) enum Behind {
     Guest(Box<GuestPort>),
     Uplink(Uplink),
 }
 
-/// A port.
+/// A port of the switch.
 #[derive(Debug)]
 pub(crate) struct Port {
-    pub(crate) spec: PortSpec,
     pub(crate) id: PortId,
-    /// Names it among the events of the control thread; never used again.
-    key: u32,
-    pub(crate) fitting: Fitting,
+    /// As it was described, with changes since.
+    pub(crate) spec: PortSpec,
+    /// The same, checked.
+    pub(crate) settings: Settings,
+    pub(crate) behind: Behind,
+    faults_logged: u64,
 }
 
 impl Port {
-    /// Says whether a guest's driver works it, or its interface is taken.
+    /// Says whether frames can get through: a guest's driver runs, an interface is taken.
     pub(crate) fn is_up(&self) -> bool {
-        match &self.fitting {
-            Fitting::Guest(guest) => guest.is_up(),
-            Fitting::Uplink(_) => true,
+        match &self.behind {
+            Behind::Guest(guest) => guest.guest.is_up(),
+            Behind::Uplink(_) => true,
         }
     }
 }
 
-/// An address that the operator has set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StaticEntry {
-    pub(crate) address: MacAddr,
-    pub(crate) vid: VlanId,
-    pub(crate) port: String,
-}
-
-/// The switch. See the module's text.
+/// The switch: data path, filtering database and ports.
 #[derive(Debug)]
 pub(crate) struct Switch {
+    // Ports first: an interface is put back only after its queues are gone, see `drop`.
+    /// By key, which rises: the order of addition.
+    ports: BTreeMap<u32, Port>,
+    next_key: u32,
     pub(crate) datapath: Datapath,
     pub(crate) fdb: Arc<Fdb>,
     pool: UmemPool,
-    /// In the order they were added.
-    ports: Vec<Port>,
-    next_key: u32,
+    poller: Rc<Poller>,
+    /// The configuration but for ports and static entries, which are looked up.
+    base: Config,
+    /// The file that the daemon was started with.
+    file: Option<PathBuf>,
 }
 
 impl Switch {
-    pub(crate) fn new(datapath: Datapath, fdb: Arc<Fdb>) -> Self {
-        Self { datapath, fdb, pool: UmemPool::new(), ports: Vec::new(), next_key: 0 }
+    /// Starts the poll threads; no port yet.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if a poll thread cannot be started.
+    pub(crate) fn start(
+        config: &Config,
+        file: Option<PathBuf>,
+        poller: Rc<Poller>,
+    ) -> Result<Self, Refusal> {
+        let fdb =
+            Arc::new(Fdb::new(config.bridge.addresses, Seconds(config.bridge.ageing_seconds)));
+        let cores = config.threads.cores.clone().unwrap_or_else(cores::default);
+        let settings =
+            datapath::Settings { cores, poll: config.threads.poll.into(), fdb: Arc::clone(&fdb) };
+        let datapath = Datapath::start(settings).map_err(|error| Refusal::caused_by(&error))?;
+        let base = Config { ports: Vec::new(), entries: Vec::new(), ..config.clone() };
+        let pool = UmemPool::new();
+        let ports = BTreeMap::new();
+        Ok(Self { ports, next_key: 0, datapath, fdb, pool, poller, base, file })
     }
 
-    /// All ports, in the order they were added.
-    pub(crate) fn ports(&self) -> &[Port] {
-        &self.ports
+    /// The ports in the order of addition.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.ports.values()
     }
 
     /// The port of this name.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if there is none.
     pub(crate) fn port(&self, name: &str) -> Result<&Port, Refusal> {
-        self.ports.iter().find(|port| port.spec.name == name).ok_or_else(|| no_such_port(name))
+        self.ports().find(|port| port.spec.name == name).ok_or_else(|| no_such_port(name))
     }
 
-    /// The name of the port in this slot.
-    pub(crate) fn name_of(&self, slot: u16) -> Option<&str> {
-        self.ports.iter().find(|port| port.id.slot == slot).map(|port| port.spec.name.as_str())
+    /// The names of the ports by slot.
+    pub(crate) fn names_by_slot(&self) -> HashMap<u16, &str> {
+        self.ports().map(|port| (port.id.slot, port.spec.name.as_str())).collect()
     }
 
-    /// Adds a port: opens its socket or takes its interface, and joins it to its VLANs.
-    pub(crate) fn add_port(&mut self, spec: PortSpec, poller: &Poller) -> Result<(), Refusal> {
+    fn key_of(&self, name: &str) -> Result<u32, Refusal> {
+        let mut ports = self.ports.iter();
+        let found = ports.find(|(_, port)| port.spec.name == name);
+        found.map(|(&key, _)| key).ok_or_else(|| no_such_port(name))
+    }
+
+    /// Adds a port.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]; nothing has changed then.
+    pub(crate) fn add_port(&mut self, spec: PortSpec) -> Result<(), Refusal> {
         let name = spec.name.clone();
-        self.check_new(&spec)?;
-        self.warn_of_loops(&spec);
-        let (fitting, queues) =
-            self.open(&spec).map_err(|refusal| refusal.about(format!("port {name}")))?;
-        let limit = spec.learn_limit.unwrap_or(u32::MAX);
-        let id = self.datapath.add_port(&spec.policy, limit).map_err(|error| Refusal {
-            subject: Some(format!("port {name}")),
-            cause: error.to_string(),
-            hint: Some("remove a port first".to_owned()),
-        })?;
+        self.try_add_port(spec).map_err(|refusal| refusal.about(&name))
+    }
+
+    fn try_add_port(&mut self, spec: PortSpec) -> Result<(), Refusal> {
+        let settings = spec
+            .settings()
+            .map_err(|invalid| Refusal::new(format!("{}: {}", invalid.key, invalid.reason)))?;
+        self.check_unclaimed(&spec)?;
+        let id = self.datapath.add_port(&settings.policy, settings.learn_limit);
+        let id = id.map_err(|error| Refusal::caused_by(&error))?;
         let key = self.next_key;
-        self.next_key = self.next_key.wrapping_add(1);
-        for queue in queues {
-            self.datapath.add_xdp_queue(id, queue);
-        }
-        match &fitting {
-            Fitting::Guest(guest) => {
-                if let Err(error) = guest.watch(poller, key) {
-                    self.datapath.remove_port(id);
-                    return Err(Refusal {
-                        subject: Some(format!("port {name}")),
-                        cause: format!("cannot watch its socket: {error}"),
-                        hint: None,
-                    });
-                }
-                log::info!("port {name} added: vhost-user, {}", guest.status().socket);
+        match self.open(&spec.name, id, key, &settings.connection) {
+            Ok(behind) => {
+                self.next_key = key.wrapping_add(1);
+                self.ports.insert(key, Port { id, spec, settings, behind, faults_logged: 0 });
+                Ok(())
             }
-            Fitting::Uplink(uplink) => log::info!("port {name} added: {}", uplink.describe()),
+            Err(refusal) => {
+                self.datapath.remove_port(id);
+                Err(refusal)
+            }
         }
-        self.ports.push(Port { spec, id, key, fitting });
-        Ok(())
     }
 
     fn open(
         &mut self,
-        spec: &PortSpec,
-    ) -> Result<(Fitting, Vec<datapath::afxdp::XdpQueue>), Refusal> {
-        match &spec.kind {
-            PortKind::VhostUser { socket, connect, queue_pairs, ownership } => {
-                let guest = GuestPort::open(socket, *connect, *queue_pairs, ownership)?;
-                Ok((Fitting::Guest(Box::new(guest)), Vec::new()))
+        name: &str,
+        id: PortId,
+        key: u32,
+        connection: &Connection,
+    ) -> Result<Behind, Refusal> {
+        match connection {
+            Connection::VhostUser { .. } => {
+                let port = GuestPort::open(name, id, key, connection, &self.poller)?;
+                log::info!("port {name}: added, waits for a front end");
+                Ok(Behind::Guest(Box::new(port)))
             }
-            PortKind::AfXdp { interface, zero_copy, force } => {
-                let (uplink, queues) =
-                    Uplink::open(interface, *zero_copy, *force, &mut self.pool)?;
-                Ok((Fitting::Uplink(uplink), queues))
+            Connection::AfXdp { interface, zero_copy, force } => {
+                let (uplink, queues) = Uplink::open(interface, *zero_copy, *force, &mut self.pool)?;
+                let (mode, count) = (uplink.interface.mode().as_str(), queues.len());
+                for queue in queues {
+                    self.datapath.add_xdp_queue(id, queue);
+                }
+                log::info!("port {name}: up, {interface} in {mode} mode, {count} queues");
+                Ok(Behind::Uplink(uplink))
             }
         }
     }
 
-    /// Refuses a name, socket or interface that another port has.
-    fn check_new(&self, spec: &PortSpec) -> Result<(), Refusal> {
-        let subject = || Some(format!("port {}", spec.name));
-        for other in &self.ports {
-            let taken = if other.spec.name == spec.name {
-                return Err(Refusal {
-                    subject: subject(),
-                    cause: "the name is taken".to_owned(),
-                    hint: Some("choose another, or remove that port first".to_owned()),
-                });
-            } else {
-                match (&other.spec.kind, &spec.kind) {
-                    (
-                        PortKind::VhostUser { socket: theirs, .. },
-                        PortKind::VhostUser { socket: ours, .. },
-                    ) if theirs == ours => ours.display().to_string(),
-                    (
-                        PortKind::AfXdp { interface: theirs, .. },
-                        PortKind::AfXdp { interface: ours, .. },
-                    ) if theirs == ours => ours.clone(),
-                    _ => continue,
-                }
-            };
-            return Err(Refusal {
-                subject: subject(),
-                cause: format!("{taken} belongs to port {}", other.spec.name),
-                hint: Some("remove that port first".to_owned()),
-            });
+    /// Refuses what another port has: name, socket, interface.
+    fn check_unclaimed(&self, spec: &PortSpec) -> Result<(), Refusal> {
+        for port in self.ports() {
+            if port.spec.name == spec.name {
+                return Err(Refusal::new("there is a port of this name already")
+                    .hint("choose another name or remove that port first"));
+            }
+            let is_same_socket = spec.socket.is_some() && spec.socket == port.spec.socket;
+            let is_same_interface =
+                spec.interface.is_some() && spec.interface == port.spec.interface;
+            if is_same_socket || is_same_interface {
+                let what = if is_same_socket { "socket" } else { "interface" };
+                return Err(Refusal::new(format!("port {} has this {what}", port.spec.name))
+                    .hint(format!("use another {what} or remove that port first")));
+            }
         }
         Ok(())
     }
 
-    /// Two uplinks in one VLAN make a loop if they lead to the same network.
-    fn warn_of_loops(&self, spec: &PortSpec) {
-        if !matches!(spec.kind, PortKind::AfXdp { .. }) {
+    /// Warns if a port is the second uplink in a VLAN.
+    pub(crate) fn warn_of_loops(&self, name: &str) {
+        let Ok(new) = self.port(name) else { return };
+        if !matches!(new.behind, Behind::Uplink(_)) {
             return;
         }
-        let vlans = spec.policy.memberships();
-        for other in &self.ports {
-            if let PortKind::AfXdp { .. } = other.spec.kind
-                && let Some(vid) = vlans.iter().find(|&vid| other.spec.policy.is_member(vid))
-            {
+        for other in self.ports().filter(|port| port.id != new.id) {
+            let mine = new.settings.policy.memberships();
+            let shared = other.settings.policy.memberships().iter().find(|&vid| mine.contains(vid));
+            if let (Behind::Uplink(_), Some(vid)) = (&other.behind, shared) {
+                let other = &other.spec.name;
                 log::warn!(
-                    "ports {} and {} are both AF_XDP and in VLAN {vid}: if they lead to the same \
-                     network, that is a loop",
-                    other.spec.name,
-                    spec.name
+                    "ports {other} and {name} are both uplinks in VLAN {vid}: \
+                     if the network joins them, frames go round in a loop"
                 );
             }
         }
     }
 
-    /// Changes a port while traffic flows. VLAN options describe the VLANs anew, but for
-    /// `native` alone, which changes the native VLAN of a trunk.
-    pub(crate) fn set_port(&mut self, changes: &PortChanges) -> Result<(), Refusal> {
-        let place = self.ports.iter().position(|port| port.spec.name == changes.name);
-        let port = &mut self.ports[place.ok_or_else(|| no_such_port(&changes.name))?];
-        let trunk = match (&changes.trunk, changes.native, port.spec.policy.trunk()) {
-            (None, Some(_), Some(members)) => Some(members.to_string()),
-            (trunk, _, _) => trunk.clone(),
-        };
-        if changes.access.is_some() || trunk.is_some() || changes.native.is_some() {
-            port.spec.policy = policy(changes.access, trunk.as_deref(), changes.native)
-                .map_err(|error| Refusal {
-                    subject: Some(format!("port {}", changes.name)),
-                    cause: error.to_string(),
-                    hint: None,
-                })?;
+    /// Removes a port: its front end is cut off, its interface put back.
+    pub(crate) fn remove_port(&mut self, name: &str) -> Result<(), Refusal> {
+        let key = self.key_of(name)?;
+        if let Some(port) = self.ports.remove(&key) {
+            self.datapath.remove_port(port.id);
+            log::info!("port {name}: removed");
         }
-        port.spec.learn_limit = changes.learn_limit.or(port.spec.learn_limit);
-        let limit = port.spec.learn_limit.unwrap_or(u32::MAX);
-        self.datapath.set_policy(port.id, &port.spec.policy, limit);
-        log::info!("port {} changed", changes.name);
         Ok(())
     }
 
-    /// Removes a port and all that was learned or set behind it.
-    pub(crate) fn remove_port(&mut self, name: &str, poller: &Poller) -> Result<(), Refusal> {
-        let place = self.ports.iter().position(|port| port.spec.name == name);
-        let place = place.ok_or_else(|| no_such_port(name))?;
-        self.take_down(place, poller);
-        log::info!("port {name} removed");
-        Ok(())
-    }
-
-    /// Removes every port, in the reverse of the order they came.
-    pub(crate) fn close(&mut self, poller: &Poller) {
-        while let Some(last) = self.ports.len().checked_sub(1) {
-            self.take_down(last, poller);
+    /// Works on the guest behind a port, if it is one.
+    fn with_guest(&mut self, key: u32, work: impl FnOnce(&mut GuestPort, &mut Datapath, &Poller)) {
+        let port = self.ports.get_mut(&key);
+        if let Some(Port { behind: Behind::Guest(guest), .. }) = port {
+            work(guest, &mut self.datapath, &self.poller);
         }
     }
 
-    fn take_down(&mut self, place: usize, poller: &Poller) {
-        if let Some((guest, mut surroundings)) = self.guest_at(place, poller) {
-            guest.close(&mut surroundings);
-            guest.forget(poller);
+    /// A front end wants to connect.
+    pub(crate) fn accept(&mut self, key: u32) {
+        self.with_guest(key, GuestPort::accept);
+    }
+
+    /// A front end has asked something.
+    pub(crate) fn converse(&mut self, key: u32) {
+        self.with_guest(key, GuestPort::converse);
+    }
+
+    /// Connects to front ends that listen, where an attempt is due. Returns how long until the next is.
+    pub(crate) fn connect_due(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let mut next: Option<Instant> = None;
+        for port in self.ports.values_mut() {
+            let Behind::Guest(guest) = &mut port.behind else { continue };
+            guest.connect(now, &self.poller);
+            next = [next, guest.next_attempt(now)].into_iter().flatten().min();
         }
-        // The queues go first: an uplink must outlive them.
-        let port = self.ports.remove(place);
-        self.datapath.remove_port(port.id);
-        drop(port);
+        next.map(|due| due.saturating_duration_since(now))
     }
 
-    /// A guest's port by its place, with its surroundings.
-    fn guest_at<'a>(
-        &'a mut self,
-        place: usize,
-        poller: &'a Poller,
-    ) -> Option<(&'a mut GuestPort, Place<'a>)> {
-        let port = self.ports.get_mut(place)?;
-        let Fitting::Guest(guest) = &mut port.fitting else { return None };
-        let (name, key, id) = (port.spec.name.as_str(), port.key, port.id);
-        Some((guest, Place { name, key, port: id, poller, datapath: &mut self.datapath }))
-    }
-
-    /// Does something with the guest's port that an event is for, if it is still there.
-    fn with_guest(
-        &mut self,
-        key: u32,
-        poller: &Poller,
-        act: impl FnOnce(&mut GuestPort, &mut Place<'_>),
-    ) {
-        let place = self.ports.iter().position(|port| port.key == key);
-        if let Some((guest, mut surroundings)) =
-            place.and_then(|place| self.guest_at(place, poller))
-        {
-            act(guest, &mut surroundings);
-        }
-    }
-
-    /// A front end has come to a port's socket.
-    pub(crate) fn accept(&mut self, key: u32, poller: &Poller) {
-        self.with_guest(key, poller, GuestPort::accept);
-    }
-
-    /// A front end has sent something.
-    pub(crate) fn serve(&mut self, key: u32, poller: &Poller) {
-        self.with_guest(key, poller, GuestPort::serve);
-    }
-
-    /// Tries to connect the ports that want to be. Returns whether any does still.
-    pub(crate) fn connect(&mut self, poller: &Poller, now: Instant) -> bool {
-        let mut wants = false;
-        for place in 0..self.ports.len() {
-            if let Some((guest, mut surroundings)) = self.guest_at(place, poller) {
-                guest.connect(&mut surroundings, now);
-                wants |= guest.wants_to_connect();
+    /// What is to be done once a second.
+    pub(crate) fn tick(&mut self) {
+        self.fdb.age(self.datapath.now());
+        for port in self.ports.values_mut() {
+            if let Behind::Guest(guest) = &mut port.behind {
+                guest.resume(&self.poller);
             }
         }
-        wants
     }
 
     /// Logs what the poll threads have told.
-    pub(crate) fn log_events(&mut self) {
+    pub(crate) fn take_events(&mut self) {
         for event in self.datapath.take_events() {
-            let Event::QueueFault { port, vring, fault } = event;
-            let owner = self.ports.iter().find(|candidate| candidate.id == port);
-            let name = owner.map_or("(removed)", |port| port.spec.name.as_str());
-            let half = if vring.is_multiple_of(2) { "receiveq" } else { "transmitq" };
-            let pair = vring / 2;
-            log::warn!("port {name}: {half} {pair} stopped until the guest resets it: {fault}");
+            let Event::QueueFault { port: id, vring, fault } = event;
+            let Some(port) = self.ports.values_mut().find(|port| port.id == id) else { continue };
+            port.faults_logged += 1;
+            if port.faults_logged <= FAULTS_LOGGED {
+                let kind = if vring.is_multiple_of(2) { "receiveq" } else { "transmitq" };
+                let (name, pair) = (&port.spec.name, vring / 2);
+                log::warn!(
+                    "port {name}: {kind} {pair} stopped, its guest broke the rules: {fault}"
+                );
+            }
         }
     }
 
-    /// Sets an address behind a port.
-    pub(crate) fn add_static(&self, entry: &StaticEntry) -> Result<(), Refusal> {
-        let StaticEntry { address, vid, port: name } = entry;
-        let subject = Some(format!("address {address} in VLAN {vid}"));
-        let port = self.port(name)?;
-        if !port.spec.policy.is_member(*vid) {
-            return Err(Refusal {
-                subject,
-                cause: format!("port {name} is not in VLAN {vid}"),
-                hint: Some("`ringway port set` puts it there".to_owned()),
-            });
-        }
-        self.fdb.add_static(*vid, *address, port.id.slot).map_err(|error| {
-            let hint = matches!(error, StaticEntryError::Exists { .. })
-                .then(|| "`ringway fdb remove` it first".to_owned());
-            Refusal { subject, cause: error.to_string(), hint }
-        })
-    }
-
-    /// Takes back an address that was set.
-    pub(crate) fn remove_static(&self, vid: VlanId, address: MacAddr) -> Result<(), Refusal> {
-        self.fdb.remove_static(vid, address).map_err(|error| Refusal {
-            subject: Some(format!("address {address} in VLAN {vid}")),
-            cause: error.to_string(),
-            hint: Some("learned addresses go with `ringway fdb flush`".to_owned()),
-        })
-    }
-
-    /// Forgets addresses. Returns how many.
-    pub(crate) fn flush(
-        &self,
-        port: Option<&str>,
-        vid: Option<VlanId>,
-        with_static: bool,
-    ) -> Result<usize, Refusal> {
-        let slot = port.map(|name| self.port(name).map(|port| port.id.slot)).transpose()?;
-        Ok(self.fdb.flush(Flush { slot, vid, with_static }))
-    }
-
-    /// All addresses, ordered by VLAN and address.
-    pub(crate) fn addresses(&self) -> Vec<Entry> {
+    /// The running configuration.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = self.base.clone();
+        config.ports = self.ports().map(|port| port.spec.clone()).collect();
         let mut entries = self.fdb.entries(self.datapath.now());
-        entries.sort_by_key(|entry| (entry.vid, entry.address));
-        entries
-    }
-
-    /// What the operator has set.
-    pub(crate) fn statics(&self) -> Vec<StaticEntry> {
-        let entries = self.addresses().into_iter().filter(|entry| entry.age.is_none());
-        entries
-            .filter_map(|Entry { vid, address, slot, .. }| {
-                let port = self.name_of(slot)?.to_owned();
-                Some(StaticEntry { address, vid, port })
+        entries.retain(datapath::bridge::Entry::is_static);
+        entries.sort_unstable_by_key(|entry| (entry.vid, entry.address));
+        let names = self.names_by_slot();
+        config.entries = entries
+            .into_iter()
+            .filter_map(|entry| {
+                Some(StaticEntry {
+                    mac: entry.address.to_string(),
+                    vlan: crate::vlan_spec::Vid(entry.vid),
+                    port: (*names.get(&entry.slot)?).to_owned(),
+                })
             })
-            .collect()
+            .collect();
+        config
     }
 
-    /// Lets addresses age. To be called about once a second.
-    pub(crate) fn age(&self) {
-        self.fdb.age(self.datapath.now());
+    /// The file that the daemon was started with.
+    pub(crate) const fn file(&self) -> Option<&PathBuf> {
+        self.file.as_ref()
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        for port in std::mem::take(&mut self.ports).into_values() {
+            self.datapath.remove_port(port.id);
+        }
     }
 }
 
 fn no_such_port(name: &str) -> Refusal {
-    Refusal {
-        subject: Some(format!("port {name}")),
-        cause: "there is no such port".to_owned(),
-        hint: Some("`ringway port list` shows those there are".to_owned()),
-    }
+    Refusal::new("there is no such port")
+        .hint("ringway port list shows those there are")
+        .about(name)
 }

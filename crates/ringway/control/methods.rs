@@ -1,306 +1,372 @@
-//! The methods of the control socket, each a few lines over the switch.
+//! The methods of the control protocol: the commands with dots.
+//!
+//! One table says name, parameters and meaning; `rpc.methods` prints it and `call` looks in it, so
+//! the two cannot differ. Parameters are read into types that refuse unknown names.
 
-use std::collections::BTreeMap;
-
-use datapath::Snapshot;
-use datapath::frame::{Direction, DropReason, MacAddr, VlanId};
-use serde::Serialize;
+use datapath::frame::{MacAddr, VlanId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::{
-    ConfigText, Counters, FdbAddress, FdbEntry, FdbFilter, FdbFlush, FdbList, Flushed, Method,
-    Methods, Nothing, PROTOCOL, PortChanges, PortList, PortName, PortOptions, PortStats,
-    PortStatus, QueueStats, Refusal, Saved, Stats, StatsFilter, Version,
-};
-use crate::control::protocol::{RpcError, params};
-use crate::daemon::Daemon;
-use crate::port_spec::{PortKind, PortSpec, vlan_options};
-use crate::switch::{Fitting, Port, StaticEntry, Switch};
+use super::protocol::RpcError;
+use crate::port_spec::PortSpec;
+use crate::refusal::Refusal;
+use crate::report;
+use crate::switch::{Port, Switch};
+use crate::vlan_spec::{Vid, VlanSpec};
 
-/// Method, what it does, and its parameters: name and explanation.
-type Description = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+type Outcome = Result<Value, RpcError>;
 
-const NAME: (&str, &str) = ("name", "required: the port's name");
-const VLANS: [(&str, &str); 3] = [
-    ("access", "VID of an untagged port, 1 to 4094"),
-    ("trunk", "VIDs of a tagged port: \"100,200-299\""),
-    ("native", "VID of a trunk's untagged frames"),
-];
-const LEARN_LIMIT: (&str, &str) = ("learn-limit", "most addresses learned behind the port");
+/// A method.
+struct Method {
+    name: &'static str,
+    /// Name and meaning of each parameter; optional ones end in `?`.
+    parameters: &'static [(&'static str, &'static str)],
+    about: &'static str,
+    run: fn(Value, &mut Switch) -> Outcome,
+}
 
-/// Every method there is.
-const METHODS: &[Description] = &[
-    (
-        "port.add",
-        "adds a port",
-        &[
+const NAME: (&str, &str) = ("name", "the port's name");
+const ACCESS: (&str, &str) = ("access?", "untagged member of this VLAN, 1 to 4094");
+const TRUNK: (&str, &str) = ("trunk?", "tagged member of these: \"100,200-299\" or a list");
+const NATIVE: (&str, &str) = ("native?", "VLAN of untagged frames on a trunk");
+const ADDRESSES: (&str, &str) = ("addresses?", "most addresses learned behind the port");
+const VLAN: (&str, &str) = ("vlan", "the VLAN, 1 to 4094");
+const OF_VLAN: (&str, &str) = ("vlan?", "only of this VLAN");
+const OF_PORT: (&str, &str) = ("port?", "only of this port");
+const MAC: (&str, &str) = ("mac", "a station's address");
+
+const METHODS: &[Method] = &[
+    Method {
+        name: "port.add",
+        parameters: &[
             NAME,
-            ("type", "required: vhost-user or af-xdp"),
-            ("socket", "vhost-user, required: path of the socket"),
-            ("connect", "vhost-user: true if QEMU listens (default false)"),
-            ("queues", "vhost-user: the most queue pairs offered, 1 to 32 (default 1)"),
-            ("owner", "vhost-user: owner of the socket"),
-            ("group", "vhost-user: group of the socket"),
-            ("mode", "vhost-user: permissions of the socket, octal in a string"),
-            ("interface", "af-xdp, required: the network interface"),
-            ("zero-copy", "af-xdp: auto, always or never (default auto)"),
-            ("force", "af-xdp: true to take an interface that the host uses"),
-            LEARN_LIMIT,
-            VLANS[0],
-            VLANS[1],
-            VLANS[2],
+            ("type", "vhost-user or af-xdp"),
+            ("socket?", "vhost-user: path of the socket"),
+            ("connect?", "vhost-user: true if the front end listens"),
+            ("owner?", "vhost-user: user of the socket"),
+            ("group?", "vhost-user: group of the socket"),
+            ("mode?", "vhost-user: permissions of the socket, like \"0660\""),
+            ("queues?", "vhost-user: most queue pairs, 1 to 32"),
+            ("interface?", "af-xdp: name of the interface"),
+            ("zero-copy?", "af-xdp: auto, always or never"),
+            ("force?", "af-xdp: take an interface that is in use"),
+            ACCESS,
+            TRUNK,
+            NATIVE,
+            ADDRESSES,
         ],
-    ),
-    (
-        "port.set",
-        "changes a port while traffic flows",
-        &[NAME, LEARN_LIMIT, VLANS[0], VLANS[1], VLANS[2]],
-    ),
-    ("port.remove", "removes a port", &[NAME]),
-    ("port.list", "lists the ports", &[]),
-    ("port.show", "shows one port", &[NAME]),
-    (
-        "fdb.list",
-        "lists learned and static addresses",
-        &[("vlan", "only of this VLAN"), ("port", "only behind this port")],
-    ),
-    (
-        "fdb.add",
-        "sets an address behind a port",
-        &[("mac", "required"), ("vlan", "required"), ("port", "required")],
-    ),
-    ("fdb.remove", "takes back a set address", &[("mac", "required"), ("vlan", "required")]),
-    (
-        "fdb.flush",
-        "forgets learned addresses",
-        &[
-            ("vlan", "only of this VLAN"),
-            ("port", "only behind this port"),
-            ("static", "true: set ones too"),
-        ],
-    ),
-    ("stats.get", "counters by port and queue", &[("name", "only of this port")]),
-    ("threads.get", "what the poll threads do", &[]),
-    ("config.show", "the running configuration as TOML", &[]),
-    ("config.save", "saves it to the file the daemon was started with", &[]),
-    ("version.get", "the daemon's version", &[]),
-    ("rpc.methods", "lists the methods", &[]),
+        about: "adds a port",
+        run: port_add,
+    },
+    Method {
+        name: "port.set",
+        parameters: &[NAME, ACCESS, TRUNK, NATIVE, ADDRESSES],
+        about: "changes a port while traffic flows",
+        run: port_set,
+    },
+    Method {
+        name: "port.remove",
+        parameters: &[NAME],
+        about: "removes a port",
+        run: |params, switch| {
+            switch.remove_port(&read::<Named>(params)?.name)?;
+            Ok(json!({}))
+        },
+    },
+    Method {
+        name: "port.list",
+        parameters: &[],
+        about: "lists the ports in the order of addition",
+        run: |params, switch| {
+            read::<Nothing>(params)?;
+            let ports: Value = switch.ports().map(|port| report::port_line(switch, port)).collect();
+            Ok(json!({ "ports": ports }))
+        },
+    },
+    Method {
+        name: "port.show",
+        parameters: &[NAME],
+        about: "tells all about a port",
+        run: |params, switch| {
+            let port = switch.port(&read::<Named>(params)?.name)?;
+            Ok(report::port(switch, port))
+        },
+    },
+    Method {
+        name: "fdb.list",
+        parameters: &[OF_VLAN, OF_PORT],
+        about: "lists learned and static addresses",
+        run: fdb_list,
+    },
+    Method {
+        name: "fdb.add",
+        parameters: &[MAC, VLAN, ("port", "the port it lies behind")],
+        about: "adds a static address",
+        run: |params, switch| {
+            let Station { mac, vlan, port } = read(params)?;
+            switch.add_entry(address(&mac)?, vlan.0, &port)?;
+            Ok(json!({}))
+        },
+    },
+    Method {
+        name: "fdb.remove",
+        parameters: &[MAC, VLAN],
+        about: "removes a static address",
+        run: |params, switch| {
+            let Address { mac, vlan } = read(params)?;
+            switch.remove_entry(address(&mac)?, vlan.0)?;
+            Ok(json!({}))
+        },
+    },
+    Method {
+        name: "fdb.flush",
+        parameters: &[OF_VLAN, OF_PORT],
+        about: "forgets learned addresses",
+        run: |params, switch| {
+            let filter: Filter = read(params)?;
+            let removed = switch.flush(filter.port.as_deref(), filter.vid())?;
+            Ok(json!({ "removed": removed }))
+        },
+    },
+    Method {
+        name: "stats.get",
+        parameters: &[("name?", "only this port")],
+        about: "tells frames, bytes and drops by reason, per port and queue",
+        run: stats_get,
+    },
+    Method {
+        name: "threads.get",
+        parameters: &[],
+        about: "tells what each poll thread has done since it started",
+        run: |params, switch| {
+            read::<Nothing>(params)?;
+            let threads: Value = switch.datapath.threads().iter().map(report::thread).collect();
+            Ok(json!({ "threads": threads }))
+        },
+    },
+    Method {
+        name: "config.show",
+        parameters: &[],
+        about: "tells the running configuration, as TOML and as an object",
+        run: |params, switch| {
+            read::<Nothing>(params)?;
+            let config = switch.config();
+            let toml = config.to_toml().map_err(|error| Refusal::caused_by(&error))?;
+            Ok(json!({ "toml": toml, "configuration": config }))
+        },
+    },
+    Method {
+        name: "config.save",
+        parameters: &[],
+        about: "saves the running configuration to the file the daemon was started with",
+        run: config_save,
+    },
+    Method {
+        name: "rpc.methods",
+        parameters: &[],
+        about: "lists the methods with their parameters",
+        run: |params, _| {
+            read::<Nothing>(params)?;
+            Ok(json!({ "methods": METHODS.iter().map(describe).collect::<Value>() }))
+        },
+    },
+    Method {
+        name: "version.get",
+        parameters: &[],
+        about: "tells the daemon's version",
+        run: |params, _| {
+            read::<Nothing>(params)?;
+            Ok(json!({ "ringway": env!("CARGO_PKG_VERSION"), "protocol": 1 }))
+        },
+    },
 ];
 
-/// Carries out one request.
-pub(crate) fn carry_out(
-    daemon: &mut Daemon,
-    method: &str,
-    given: Option<Value>,
-) -> Result<Value, RpcError> {
-    match method {
-        "port.add" => {
-            let options: PortOptions = params(given)?;
-            let spec = PortSpec::try_from(&options).map_err(|error| {
-                Refusal { cause: error.to_string(), ..Refusal::default() }
-                    .about(format!("port {}", options.name))
-            })?;
-            daemon.switch.add_port(spec, &daemon.poller)?;
-            done()
-        }
-        "port.set" => {
-            daemon.switch.set_port(&params::<PortChanges>(given)?)?;
-            done()
-        }
-        "port.remove" => {
-            let PortName { name } = params(given)?;
-            daemon.switch.remove_port(&name, &daemon.poller)?;
-            done()
-        }
-        "port.list" => {
-            let Nothing {} = params(given)?;
-            let ports = daemon.switch.ports().iter();
-            result(PortList { ports: ports.map(|port| status(&daemon.switch, port)).collect() })
-        }
-        "port.show" => {
-            let PortName { name } = params(given)?;
-            result(status(&daemon.switch, daemon.switch.port(&name)?))
-        }
-        "fdb.list" => result(addresses(&daemon.switch, params(given)?)?),
-        "fdb.add" => {
-            let FdbAddress { mac, vlan, port } = params(given)?;
-            let port = port.ok_or_else(|| RpcError::invalid_params("parameters: port is missing"))?;
-            let (address, vid) = (address(&mac)?, vid(vlan)?);
-            daemon.switch.add_static(&StaticEntry { address, vid, port })?;
-            done()
-        }
-        "fdb.remove" => {
-            let FdbAddress { mac, vlan, .. } = params(given)?;
-            daemon.switch.remove_static(vid(vlan)?, address(&mac)?)?;
-            done()
-        }
-        "fdb.flush" => {
-            let FdbFlush { vlan, port, with_static } = params(given)?;
-            let vlan = vlan.map(vid).transpose()?;
-            let flushed = daemon.switch.flush(port.as_deref(), vlan, with_static)?;
-            result(Flushed { flushed })
-        }
-        "stats.get" => {
-            let StatsFilter { name } = params(given)?;
-            let ports = match &name {
-                Some(name) => vec![statistics(&daemon.switch, daemon.switch.port(name)?)],
-                None => {
-                    let ports = daemon.switch.ports().iter();
-                    ports.map(|port| statistics(&daemon.switch, port)).collect()
-                }
-            };
-            result(Stats { ports })
-        }
-        "threads.get" => {
-            let Nothing {} = params(given)?;
-            result(daemon.thread_rates())
-        }
-        "config.show" => {
-            let Nothing {} = params(given)?;
-            result(ConfigText { toml: daemon.running_config().to_toml() })
-        }
-        "config.save" => {
-            let Nothing {} = params(given)?;
-            result(Saved { file: daemon.save_config()? })
-        }
-        "version.get" => {
-            let Nothing {} = params(given)?;
-            let version = env!("CARGO_PKG_VERSION").to_owned();
-            result(Version { version, protocol: PROTOCOL })
-        }
-        "rpc.methods" => {
-            let Nothing {} = params(given)?;
-            result(methods())
-        }
-        other => Err(RpcError::no_such_method(other)),
+/// Carries out a method.
+///
+/// # Errors
+///
+/// [`RpcError`] if there is none of this name, its parameters are wrong, or it refuses.
+pub(crate) fn call(name: &str, params: Value, switch: &mut Switch) -> Outcome {
+    let method = METHODS.iter().find(|method| method.name == name);
+    let method = method.ok_or_else(|| RpcError::MethodNotFound(name.to_owned()))?;
+    (method.run)(params, switch)
+}
+
+fn describe(method: &Method) -> Value {
+    let parameters: Value = method
+        .parameters
+        .iter()
+        .map(|(name, about)| {
+            let is_required = !name.ends_with('?');
+            json!({ "name": name.trim_end_matches('?'), "required": is_required, "about": about })
+        })
+        .collect();
+    json!({ "name": method.name, "about": method.about, "parameters": parameters })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PerhapsNamed {
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PortChange {
+    name: String,
+    vlan: Option<VlanSpec>,
+    addresses: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    vlan: Option<Vid>,
+    port: Option<String>,
+}
+
+impl Filter {
+    fn vid(&self) -> Option<VlanId> {
+        self.vlan.map(|vid| vid.0)
     }
 }
 
-fn result(result: impl Serialize) -> Result<Value, RpcError> {
-    serde_json::to_value(result).map_err(|error| RpcError::invalid_params(error.to_string()))
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Station {
+    mac: String,
+    vlan: Vid,
+    port: String,
 }
 
-fn done() -> Result<Value, RpcError> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Address {
+    mac: String,
+    vlan: Vid,
+}
+
+fn read<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {
+    serde_json::from_value(params).map_err(|error| RpcError::InvalidParams(error.to_string()))
+}
+
+fn address(text: &str) -> Result<MacAddr, RpcError> {
+    text.parse().map_err(|error: datapath::frame::ParseMacAddrError| {
+        RpcError::InvalidParams(error.to_string())
+    })
+}
+
+/// Puts the VLAN options, which are parameters of their own, where the configuration has them.
+fn gather_vlan(mut params: Value) -> Value {
+    let Some(object) = params.as_object_mut() else { return params };
+    for key in ["access", "trunk", "native"] {
+        if let Some(value) = object.remove(key) {
+            let vlan = object.entry("vlan").or_insert_with(|| json!({}));
+            if let Some(vlan) = vlan.as_object_mut() {
+                vlan.insert(key.to_owned(), value);
+            }
+        }
+    }
+    params
+}
+
+fn port_add(params: Value, switch: &mut Switch) -> Outcome {
+    let spec: PortSpec = read(gather_vlan(params))?;
+    let name = spec.name.clone();
+    switch.add_port(spec)?;
+    switch.warn_of_loops(&name);
     Ok(json!({}))
 }
 
-fn methods() -> Methods {
-    let describe = |&(method, summary, params): &Description| Method {
-        method: method.to_owned(),
-        summary: summary.to_owned(),
-        params: params.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect(),
-    };
-    Methods { methods: METHODS.iter().map(describe).collect() }
-}
-
-fn vid(number: u16) -> Result<VlanId, Refusal> {
-    VlanId::try_from(number)
-        .map_err(|error| Refusal { cause: error.to_string(), ..Refusal::default() })
-}
-
-fn address(text: &str) -> Result<MacAddr, Refusal> {
-    text.parse().map_err(|error: datapath::frame::ParseMacAddrError| Refusal {
-        cause: error.to_string(),
-        ..Refusal::default()
-    })
-}
-
-fn status(switch: &Switch, port: &Port) -> PortStatus {
-    let (vhost_user, af_xdp) = match &port.fitting {
-        Fitting::Guest(guest) => (Some(guest.status()), None),
-        Fitting::Uplink(uplink) => (None, Some(uplink.status())),
-    };
-    let kind = match &port.spec.kind {
-        PortKind::VhostUser { .. } => "vhost-user",
-        PortKind::AfXdp { .. } => "af-xdp",
-    };
-    PortStatus {
-        name: port.spec.name.clone(),
-        kind: kind.to_owned(),
-        up: port.is_up(),
-        vlan: vlan_options(&port.spec.policy),
-        learn_limit: port.spec.learn_limit,
-        addresses: switch.fdb.slot_statistics(port.id.slot).learned,
-        vhost_user,
-        af_xdp,
+fn port_set(params: Value, switch: &mut Switch) -> Outcome {
+    let PortChange { name, vlan, addresses } = read(gather_vlan(params))?;
+    if vlan.is_none() && addresses.is_none() {
+        let reason = "nothing to change: give access, trunk, native or addresses";
+        return Err(RpcError::InvalidParams(reason.to_owned()));
     }
+    switch.set_port(&name, vlan, addresses)?;
+    Ok(json!({}))
 }
 
-fn addresses(switch: &Switch, filter: FdbFilter) -> Result<FdbList, RpcError> {
-    let vlan = filter.vlan.map(vid).transpose()?;
-    if let Some(name) = &filter.port {
-        switch.port(name)?;
-    }
-    let entries = switch.addresses().into_iter().filter_map(|entry| {
-        let port = switch.name_of(entry.slot)?;
-        let is_wanted = vlan.is_none_or(|vlan| vlan == entry.vid)
-            && filter.port.as_deref().is_none_or(|wanted| wanted == port);
-        is_wanted.then(|| FdbEntry {
-            mac: entry.address.to_string(),
-            vlan: entry.vid.get(),
-            port: port.to_owned(),
-            is_static: entry.age.is_none(),
-            age_seconds: entry.age.map(|age| age.0),
-        })
-    });
-    let counted = switch.fdb.statistics();
-    Ok(FdbList {
-        entries: entries.collect(),
-        capacity: switch.fdb.capacity(),
-        moves: counted.moves,
-        refused_full: counted.refused_full,
-        refused_limit: counted.refused_limit,
-    })
+fn fdb_list(params: Value, switch: &mut Switch) -> Outcome {
+    let filter: Filter = read(params)?;
+    let entries = switch.entries(filter.port.as_deref(), filter.vid())?;
+    let names = switch.names_by_slot();
+    let lines: Value =
+        entries.iter().map(|entry| report::entry(entry, names.get(&entry.slot).copied())).collect();
+    let counts = switch.fdb.statistics();
+    Ok(json!({
+        "entries": lines,
+        "total": counts.entries,
+        "static": counts.static_entries,
+        "moves": counts.moves,
+        "refused_full": counts.refused_full,
+        "refused_limit": counts.refused_limit,
+    }))
 }
 
-fn statistics(switch: &Switch, port: &Port) -> PortStats {
-    let statistics = switch.datapath.statistics(port.id);
-    let queues = statistics.queues.iter().map(|queue| QueueStats {
-        queue: queue.index,
-        thread: queue.thread,
-        counters: counters(&queue.counters),
-        socket: queue.socket.as_ref().map(socket_counters).unwrap_or_default(),
-    });
-    PortStats {
-        name: port.spec.name.clone(),
-        counters: counters(&statistics.total),
-        queues: queues.collect(),
-        interface_drops: match &port.fitting {
-            Fitting::Guest(_) => BTreeMap::new(),
-            Fitting::Uplink(uplink) => uplink.drops(),
-        },
-    }
-}
-
-fn socket_counters(socket: &datapath::afxdp::XdpStatistics) -> BTreeMap<String, u64> {
-    [
-        ("rx_dropped", socket.rx_dropped),
-        ("rx_invalid_descriptors", socket.rx_invalid_descriptors),
-        ("tx_invalid_descriptors", socket.tx_invalid_descriptors),
-        ("rx_ring_full", socket.rx_ring_full),
-        ("rx_fill_ring_empty", socket.rx_fill_ring_empty),
-        ("tx_ring_empty", socket.tx_ring_empty),
-    ]
-    .map(|(name, count)| (name.to_owned(), count))
-    .into()
-}
-
-fn counters(snapshot: &Snapshot) -> Counters {
-    let drops = |wanted: &dyn Fn(DropReason) -> bool| -> BTreeMap<String, u64> {
-        let reasons = DropReason::ALL.iter().filter(|&&reason| wanted(reason));
-        let counts = reasons.map(|&reason| (reason.as_str().to_owned(), snapshot.drops(reason)));
-        counts.filter(|&(_, count)| count > 0).collect()
+fn stats_get(params: Value, switch: &mut Switch) -> Outcome {
+    let ports: Vec<&Port> = match read::<PerhapsNamed>(params)?.name {
+        Some(name) => vec![switch.port(&name)?],
+        None => switch.ports().collect(),
     };
-    Counters {
-        frames_in: snapshot.ingress_frames,
-        bytes_in: snapshot.ingress_bytes,
-        frames_out: snapshot.egress_frames,
-        bytes_out: snapshot.egress_bytes,
-        decided: snapshot.decided_frames,
-        ordered: snapshot.ordered_copies,
-        faults: snapshot.faults,
-        drops_in: drops(&|reason| reason.direction() == Direction::Ingress),
-        drops_out: drops(&|reason| reason.direction() == Direction::Egress),
-        drops: drops(&|_| true),
+    let ports: Value = ports.into_iter().map(|port| report::statistics(switch, port)).collect();
+    Ok(json!({ "ports": ports }))
+}
+
+fn config_save(params: Value, switch: &mut Switch) -> Outcome {
+    read::<Nothing>(params)?;
+    let file = switch.file().ok_or_else(|| {
+        Refusal::new("the daemon was started without a configuration file")
+            .hint("config show prints what runs; start it with --config FILE")
+    })?;
+    switch.config().save(file).map_err(|error| Refusal::caused_by(&error))?;
+    Ok(json!({ "file": file }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_parameters_of_their_own() {
+        let params = json!({"name": "a", "trunk": "1-3", "native": 1});
+
+        let gathered = gather_vlan(params);
+
+        assert_eq!(gathered, json!({"name": "a", "vlan": {"trunk": "1-3", "native": 1}}));
+    }
+
+    #[test]
+    fn every_method_has_its_own_name_and_says_what_it_does() {
+        let names: std::collections::HashSet<_> =
+            METHODS.iter().map(|method| method.name).collect();
+
+        assert_eq!(names.len(), METHODS.len());
+        assert!(METHODS.iter().all(|method| !method.about.is_empty()));
+    }
+
+    #[test]
+    fn optional_parameters_are_told_from_required_ones() {
+        let method = METHODS.iter().find(|method| method.name == "fdb.list").unwrap();
+
+        assert_eq!(describe(method)["parameters"][0]["name"], json!("vlan"));
+        assert_eq!(describe(method)["parameters"][0]["required"], json!(false));
+    }
+
+    #[test]
+    fn unknown_parameters_are_refused() {
+        assert!(read::<Named>(json!({"name": "a", "nmae": 1})).is_err());
     }
 }

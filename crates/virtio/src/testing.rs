@@ -245,6 +245,12 @@ impl Driver {
         Some(Used { head: word(0), written_bytes: word(4) })
     }
 
+    /// Chains that the device has: made available and not given back.
+    #[must_use]
+    pub fn in_flight(&self) -> u16 {
+        self.next_available.wrapping_sub(self.used_index())
+    }
+
     /// The index of the used ring.
     #[must_use]
     pub fn used_index(&self) -> u16 {

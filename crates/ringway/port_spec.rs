@@ -1,0 +1,333 @@
+//! A port as an operator describes it: the same type in the configuration, as parameters of
+//! `port.add` and behind the options of `ringway port add`.
+//!
+//! A [`PortSpec`] is what was written and what `config save` writes back. It becomes [`Settings`]
+//! when every key was found to fit the port's type; who holds `Settings` need not check again.
+
+use std::path::PathBuf;
+
+use datapath::bridge::VlanPolicy;
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::vlan_spec::VlanSpec;
+
+/// Most queue pairs a guest is offered: the design's limit.
+pub(crate) const QUEUE_PAIRS_MAX: u16 = 32;
+
+/// Addresses learned behind a guest's port unless configured otherwise (design, 2): a flood from one
+/// guest cannot evict the others' addresses.
+const GUEST_ADDRESSES: u32 = 1_024;
+
+/// Longest port name in characters.
+const NAME_MAX: usize = 63;
+
+/// What a port is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PortType {
+    VhostUser,
+    AfXdp,
+}
+
+impl PortType {
+    /// The name in configurations and listings.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::VhostUser => "vhost-user",
+            Self::AfXdp => "af-xdp",
+        }
+    }
+}
+
+/// Whether an interface is to read and write the frames' memory itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ZeroCopy {
+    /// If the driver can, else the kernel copies.
+    Auto,
+    /// The port is refused if the driver cannot.
+    Always,
+    /// The kernel copies.
+    Never,
+}
+
+/// Permissions of a socket: `"0660"` in text, or a number (`0o660` in TOML).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mode(pub(crate) u32);
+
+impl std::str::FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777 && !text.starts_with('+'))
+            .map(Self)
+            .ok_or_else(|| format!("socket mode {text:?} is not between 0000 and 0777, in octal"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "want permissions in octal, like \"0660\"")]
+        enum Written {
+            Text(String),
+            Number(u32),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Text(text) => text.parse().map_err(de::Error::custom),
+            Written::Number(mode) if mode <= 0o777 => Ok(Self(mode)),
+            Written::Number(mode) => Err(de::Error::custom(format!(
+                "socket mode {mode} is not between 0 and 0o777: write it in octal, like \"0660\""
+            ))),
+        }
+    }
+}
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{:04o}", self.0))
+    }
+}
+
+/// A port as it was written. Keys that do not fit its type are found by
+/// [`settings`](Self::settings).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct PortSpec {
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) port_type: PortType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) socket: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) connect: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mode: Option<Mode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) queues: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) interface: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) zero_copy: Option<ZeroCopy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) force: Option<bool>,
+    /// Most addresses learned behind the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) addresses: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vlan: Option<VlanSpec>,
+}
+
+/// Where frames of a port come from and go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Connection {
+    VhostUser { socket: PathBuf, connect: bool, ownership: vhost_user::Ownership, queue_pairs: u16 },
+    AfXdp { interface: String, zero_copy: ZeroCopy, force: bool },
+}
+
+/// A port's description, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) policy: VlanPolicy,
+    pub(crate) learn_limit: u32,
+    pub(crate) connection: Connection,
+}
+
+/// What is wrong with a port's description: the key, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invalid {
+    pub(crate) key: &'static str,
+    pub(crate) reason: String,
+}
+
+impl Invalid {
+    pub(crate) fn new(key: &'static str, reason: impl Into<String>) -> Self {
+        Self { key, reason: reason.into() }
+    }
+}
+
+impl PortSpec {
+    /// Checks the description.
+    ///
+    /// # Errors
+    ///
+    /// The first key that is wrong, missing or of another type of port.
+    pub(crate) fn settings(&self) -> Result<Settings, Invalid> {
+        check_name(&self.name)?;
+        let (policy, _) = self.bridge_settings()?;
+        let connection = match self.port_type {
+            PortType::VhostUser => self.vhost_user()?,
+            PortType::AfXdp => self.af_xdp()?,
+        };
+        let learn_limit = self.learn_limit();
+        Ok(Settings { policy, learn_limit, connection })
+    }
+
+    /// What may change while traffic flows: the VLANs, and how many addresses are learned.
+    ///
+    /// # Errors
+    ///
+    /// The key that is wrong.
+    pub(crate) fn bridge_settings(&self) -> Result<(VlanPolicy, u32), Invalid> {
+        let vlan = self.vlan.clone().unwrap_or_default();
+        let policy = vlan.policy().map_err(|(key, reason)| Invalid { key, reason })?;
+        Ok((policy, self.learn_limit()))
+    }
+
+    fn learn_limit(&self) -> u32 {
+        let default = match self.port_type {
+            PortType::VhostUser => GUEST_ADDRESSES,
+            PortType::AfXdp => u32::MAX,
+        };
+        self.addresses.unwrap_or(default)
+    }
+
+    fn vhost_user(&self) -> Result<Connection, Invalid> {
+        self.refuse_foreign(&[
+            ("interface", self.interface.is_some()),
+            ("zero-copy", self.zero_copy.is_some()),
+            ("force", self.force.is_some()),
+        ])?;
+        let socket = self.socket.clone().ok_or_else(|| missing("socket", "a vhost-user"))?;
+        let connect = self.connect.unwrap_or(false);
+        let ownership = vhost_user::Ownership {
+            owner: self.owner.clone(),
+            group: self.group.clone(),
+            mode: self.mode.map(|mode| mode.0),
+        };
+        if connect && ownership != vhost_user::Ownership::default() {
+            let reason = "owner, group and mode are for a socket that ringway makes; with connect QEMU makes it";
+            return Err(Invalid::new("connect", reason));
+        }
+        let queue_pairs = self.queues.unwrap_or(1);
+        if !(1..=QUEUE_PAIRS_MAX).contains(&queue_pairs) {
+            let reason = format!("{queue_pairs} queue pairs are outside 1 to {QUEUE_PAIRS_MAX}");
+            return Err(Invalid::new("queues", reason));
+        }
+        Ok(Connection::VhostUser { socket, connect, ownership, queue_pairs })
+    }
+
+    fn af_xdp(&self) -> Result<Connection, Invalid> {
+        self.refuse_foreign(&[
+            ("socket", self.socket.is_some()),
+            ("connect", self.connect.is_some()),
+            ("owner", self.owner.is_some()),
+            ("group", self.group.is_some()),
+            ("mode", self.mode.is_some()),
+            ("queues", self.queues.is_some()),
+        ])?;
+        let interface = self.interface.clone().ok_or_else(|| missing("interface", "an af-xdp"))?;
+        // IFNAMSIZ (linux/if.h) is 16 with the final zero byte.
+        if interface.is_empty() || interface.len() > 15 || interface.contains(['/', '\0']) {
+            let reason = format!("{interface:?} is no interface name of 1 to 15 characters");
+            return Err(Invalid::new("interface", reason));
+        }
+        let zero_copy = self.zero_copy.unwrap_or(ZeroCopy::Auto);
+        Ok(Connection::AfXdp { interface, zero_copy, force: self.force.unwrap_or(false) })
+    }
+
+    fn refuse_foreign(&self, keys: &[(&'static str, bool)]) -> Result<(), Invalid> {
+        let found = keys.iter().find(|(_, is_set)| *is_set);
+        found.map_or(Ok(()), |&(key, _)| {
+            let reason = format!("a port of type {} has no {key}", self.port_type.as_str());
+            Err(Invalid { key, reason })
+        })
+    }
+}
+
+fn missing(key: &'static str, kind: &str) -> Invalid {
+    Invalid::new(key, format!("{kind} port needs {key}"))
+}
+
+/// Names go into logs, metrics and command lines, so they are plain.
+fn check_name(name: &str) -> Result<(), Invalid> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=NAME_MAX).contains(&name.len()) && name.chars().all(is_plain) {
+        return Ok(());
+    }
+    let reason =
+        format!("{name:?} is no port name: 1 to 63 letters, digits, dots, dashes or underscores");
+    Err(Invalid::new("name", reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(toml: &str) -> PortSpec {
+        toml::from_str(toml).unwrap()
+    }
+
+    fn invalid_key(toml: &str) -> &'static str {
+        read(toml).settings().unwrap_err().key
+    }
+
+    #[test]
+    fn guest_port_learns_1024_addresses_by_default_and_an_uplink_any_number() {
+        let guest = read("name = 'vm1'\ntype = 'vhost-user'\nsocket = '/s'").settings().unwrap();
+        let uplink = read("name = 'up'\ntype = 'af-xdp'\ninterface = 'eth1'").settings().unwrap();
+
+        assert_eq!((guest.learn_limit, uplink.learn_limit), (1_024, u32::MAX));
+    }
+
+    #[test]
+    fn key_of_another_type_is_refused_by_its_name() {
+        assert_eq!(
+            invalid_key("name = 'a'\ntype = 'vhost-user'\nsocket = '/s'\ninterface = 'x'"),
+            "interface"
+        );
+        assert_eq!(
+            invalid_key("name = 'a'\ntype = 'af-xdp'\ninterface = 'x'\nqueues = 2"),
+            "queues"
+        );
+    }
+
+    #[test]
+    fn missing_socket_or_interface_is_named() {
+        assert_eq!(invalid_key("name = 'a'\ntype = 'vhost-user'"), "socket");
+        assert_eq!(invalid_key("name = 'a'\ntype = 'af-xdp'"), "interface");
+    }
+
+    #[test]
+    fn names_are_plain_and_at_most_63_characters() {
+        assert!(check_name("vm-1.net_0").is_ok());
+        assert!(check_name(&"a".repeat(63)).is_ok());
+        assert!(check_name(&"a".repeat(64)).is_err());
+        assert!(check_name("").is_err());
+        assert!(check_name("vm 1").is_err());
+        assert!(check_name("vm/1").is_err());
+    }
+
+    #[test]
+    fn queue_pairs_are_1_to_32() {
+        let text = "name = 'a'\ntype = 'vhost-user'\nsocket = '/s'\n";
+
+        assert_eq!(invalid_key(&format!("{text}queues = 0")), "queues");
+        assert_eq!(invalid_key(&format!("{text}queues = 33")), "queues");
+        assert!(read(&format!("{text}queues = 32")).settings().is_ok());
+    }
+
+    #[test]
+    fn mode_is_octal_in_text_and_as_it_is_in_numbers() {
+        let text = "name = 'a'\ntype = 'vhost-user'\nsocket = '/s'\n";
+
+        assert_eq!(read(&format!("{text}mode = '0660'")).mode, Some(Mode(0o660)));
+        assert_eq!(read(&format!("{text}mode = 0o660")).mode, Some(Mode(0o660)));
+        assert!(toml::from_str::<PortSpec>(&format!("{text}mode = 660")).is_err());
+        assert!(toml::from_str::<PortSpec>(&format!("{text}mode = '0999'")).is_err());
+    }
+
+    #[test]
+    fn owner_of_a_socket_that_qemu_makes_is_refused() {
+        let text = "name = 'a'\ntype = 'vhost-user'\nsocket = '/s'\nconnect = true\nowner = 'root'";
+
+        assert_eq!(invalid_key(text), "connect");
+    }
+}

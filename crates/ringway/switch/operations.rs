@@ -1,0 +1,117 @@
+//! Changes of a port's VLANs, and of the filtering database.
+
+use datapath::bridge::{Entry, Flush};
+use datapath::frame::{MacAddr, VlanId};
+
+use super::{Switch, no_such_port};
+use crate::config::StaticEntry;
+use crate::refusal::Refusal;
+use crate::vlan_spec::VlanSpec;
+
+impl Switch {
+    /// Changes a port while traffic flows: its VLANs, and how many addresses are learned behind it.
+    /// What is `None` stays.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]; nothing has changed then.
+    pub(crate) fn set_port(
+        &mut self,
+        name: &str,
+        vlan: Option<VlanSpec>,
+        addresses: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let key = self.key_of(name)?;
+        let port = self.ports.get_mut(&key).ok_or_else(|| no_such_port(name))?;
+        let mut spec = port.spec.clone();
+        spec.vlan = vlan.or(spec.vlan);
+        spec.addresses = addresses.or(spec.addresses);
+        let settings = spec.settings().map_err(|invalid| {
+            Refusal::new(format!("{}: {}", invalid.key, invalid.reason)).about(name)
+        })?;
+        self.datapath.set_policy(port.id, &settings.policy, settings.learn_limit);
+        port.spec = spec;
+        port.settings = settings;
+        self.warn_of_loops(name);
+        Ok(())
+    }
+
+    /// Adds an entry that neither moves nor ages.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if the port is missing or not in the VLAN, or the database refuses.
+    pub(crate) fn add_entry(
+        &self,
+        address: MacAddr,
+        vid: VlanId,
+        port: &str,
+    ) -> Result<(), Refusal> {
+        let found = self.port(port)?;
+        if !found.settings.policy.is_member(vid) {
+            return Err(Refusal::new(format!("it is not in VLAN {vid}"))
+                .hint("see ringway port set")
+                .about(port));
+        }
+        let added = self.fdb.add_static(vid, address, found.id.slot);
+        added.map_err(|error| Refusal::caused_by(&error).about(port))
+    }
+
+    /// Adds the static entries of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// The first that is refused.
+    pub(crate) fn add_entries(&self, entries: &[StaticEntry]) -> Result<(), Refusal> {
+        entries.iter().try_for_each(|entry| {
+            let address = entry.mac.parse();
+            let address = address.map_err(|error| Refusal::caused_by(&error).about(&entry.port))?;
+            self.add_entry(address, entry.vlan.0, &entry.port)
+        })
+    }
+
+    /// Removes a static entry.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if there is none.
+    pub(crate) fn remove_entry(&self, address: MacAddr, vid: VlanId) -> Result<(), Refusal> {
+        let removed = self.fdb.remove_static(vid, address);
+        removed.map_err(|error| {
+            Refusal::caused_by(&error).hint("fdb flush removes learned ones, fdb list shows all")
+        })
+    }
+
+    /// Forgets learned entries, of a port and of a VLAN if one is named. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if there is no such port.
+    pub(crate) fn flush(&self, port: Option<&str>, vid: Option<VlanId>) -> Result<usize, Refusal> {
+        let slot = self.slot_of(port)?;
+        Ok(self.fdb.flush(Flush { slot, vid, with_static: false }))
+    }
+
+    /// The entries of a port and of a VLAN, or of all, by VLAN and address.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if there is no such port.
+    pub(crate) fn entries(
+        &self,
+        port: Option<&str>,
+        vid: Option<VlanId>,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let slot = self.slot_of(port)?;
+        let mut entries = self.fdb.entries(self.datapath.now());
+        entries.retain(|entry| {
+            slot.is_none_or(|slot| entry.slot == slot) && vid.is_none_or(|vid| entry.vid == vid)
+        });
+        entries.sort_unstable_by_key(|entry| (entry.vid, entry.address));
+        Ok(entries)
+    }
+
+    fn slot_of(&self, port: Option<&str>) -> Result<Option<u16>, Refusal> {
+        port.map(|name| self.port(name).map(|port| port.id.slot)).transpose()
+    }
+}
