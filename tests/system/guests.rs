@@ -1,0 +1,184 @@
+//! QEMU guests: the switch's main job, with the real front end on the other side.
+//!
+//! Guests take seconds to boot, so the tests here check several things each, and one boots both
+//! kinds of connection: guest 1's QEMU connects (`reconnect=1`), guest 2's listens (`server=on`).
+
+use std::time::{Duration, Instant};
+
+use crate::support::guest::{Guest, Plan};
+use crate::support::switch::Switch;
+use crate::support::wait_at_most;
+use crate::support::wire::Wire;
+
+const CONFIG: &str = r#"
+[[port]]
+name = "vm1"
+type = "vhost-user"
+socket = "DIR/vm1.sock"
+queues = 2
+[[port]]
+name = "vm2"
+type = "vhost-user"
+socket = "DIR/vm2.sock"
+connect = true
+queues = 2
+"#;
+
+fn plan(name: &str, number: u8) -> Plan<'_> {
+    Plan { name, number, server: false, queues: 1, more: &[] }
+}
+
+fn pair(switch: &Switch, queues: u16) -> (Guest, Guest) {
+    let directory = switch.path("");
+    let first = Plan { queues, ..plan("vm1", 1) };
+    let second = Plan { queues, server: true, ..plan("vm2", 2) };
+    let mut vm1 = Guest::boot(first, &switch.path("vm1.sock"), &directory);
+    let mut vm2 = Guest::boot(second, &switch.path("vm2.sock"), &directory);
+    vm1.await_booted();
+    vm2.await_booted();
+    (vm1, vm2)
+}
+
+fn ping(guest: &mut Guest, number: u8) {
+    let command = format!("ping -c 3 -i 0.3 -W 2 {}", Guest::address(number));
+    guest.run(15, &command);
+}
+
+/// Pings until an answer comes, for so long.
+fn ping_within(guest: &mut Guest, number: u8, longest: Duration) {
+    let command = format!("ping -c 1 -W 1 {}", Guest::address(number));
+    wait_at_most(longest, "an answer to ping", || {
+        (guest.try_run(Duration::from_secs(5), &command).0 == 0).then_some(())
+    });
+}
+
+/// A file of 16 MiB goes from one guest to the other, compared by its digest.
+fn transfer(from: &mut Guest, to: &mut Guest, number: u8) {
+    from.run(30, "sh -c 'dd if=/dev/urandom of=/tmp/file bs=65536 count=256 2>/dev/null'");
+    let digest = from.run(30, "sha256sum /tmp/file");
+    to.run(5, "sh -c 'rm -f /tmp/came; nc -l -p 7000 > /tmp/came </dev/null &'");
+    std::thread::sleep(Duration::from_millis(500));
+    from.run(60, &format!("sh -c 'nc {} 7000 < /tmp/file'", Guest::address(number)));
+    let whole = "sh -c 'until [ $(wc -c < /tmp/came) = 16777216 ]; do sleep 0.2; done'";
+    to.run(30, whole);
+    let came = to.run(30, "sha256sum /tmp/came");
+    assert_eq!(digest.split(' ').next(), came.split(' ').next());
+}
+
+fn iperf(guest: &mut Guest, number: u8, more: &str) -> serde_json::Value {
+    let address = Guest::address(number);
+    let command = format!("iperf3 --client {address} --time 5 --interval 0 --json {more}");
+    serde_json::from_str(&guest.run(30, &command)).unwrap()
+}
+
+#[test]
+fn guest_pair_pings_and_moves_tcp_udp_and_a_file_both_ways() {
+    let switch = Switch::with_config(CONFIG);
+    let (mut vm1, mut vm2) = pair(&switch, 1);
+
+    ping(&mut vm1, 2);
+    ping(&mut vm2, 1);
+    transfer(&mut vm1, &mut vm2, 2);
+    transfer(&mut vm2, &mut vm1, 1);
+    let tcp = iperf(&mut vm1, 2, "");
+    assert!(tcp["end"]["sum_received"]["bytes"].as_u64().unwrap() > 10_000_000, "{tcp}");
+    let before = lost_with_a_reason(&switch);
+    let udp = iperf(&mut vm2, 1, "--udp --bitrate 20M");
+    let lost = udp["end"]["sum"]["lost_packets"].as_u64().unwrap();
+    let counted = lost_with_a_reason(&switch) - before;
+
+    // What the guests' own sockets lost is theirs; what the switch lost is counted.
+    let socket_losses = vm1.run(5, "cat /proc/net/snmp").contains("Udp:");
+    assert!(socket_losses && (lost == 0 || counted > 0 || lost < 200), "{lost} lost, {counted} counted");
+    for port in ["vm1", "vm2"] {
+        let statistics = switch.statistics(port);
+        let number = |name: &str| statistics[name].as_u64().unwrap();
+        assert_eq!(number("frames_in"), number("drops_in") + number("decided"), "{statistics}");
+    }
+}
+
+/// Copies that the switch dropped, over all ports.
+fn lost_with_a_reason(switch: &Switch) -> u64 {
+    switch.counter("vm1", "drops_out") + switch.counter("vm2", "drops_out")
+}
+
+#[test]
+fn guests_carry_on_after_the_switch_was_killed_whoever_connects() {
+    let mut switch = Switch::with_config(CONFIG);
+    let (mut vm1, mut vm2) = pair(&switch, 1);
+    ping(&mut vm1, 2);
+
+    let ready = switch.kill_and_start();
+    ping_within(&mut vm1, 2, Duration::from_secs(15));
+    let _ = ready;
+    let both_up = || {
+        ["vm1", "vm2"]
+            .iter()
+            .all(|port| switch.run(&["port", "show", port, "--json"]).contains("\"up\""))
+    };
+    assert!(both_up());
+    ping(&mut vm2, 1);
+}
+
+#[test]
+fn guest_stops_goes_on_reboots_and_its_front_end_comes_back() {
+    let switch = Switch::with_config(CONFIG);
+    let (mut vm1, mut vm2) = pair(&switch, 1);
+    ping(&mut vm1, 2);
+
+    vm2.qmp("stop");
+    let (status, _) = vm1.try_run(Duration::from_secs(5), "ping -c 1 -W 1 10.99.0.2");
+    assert_ne!(status, 0);
+    vm2.qmp("cont");
+    ping(&mut vm1, 2);
+    vm2.qmp("system_reset");
+    std::thread::sleep(Duration::from_secs(1));
+    vm2.await_booted();
+    ping_within(&mut vm1, 2, Duration::from_secs(20));
+    drop(vm2);
+    let mut vm2 = Guest::boot(
+        Plan { server: true, ..plan("vm2", 2) },
+        &switch.path("vm2.sock"),
+        &switch.path(""),
+    );
+    vm2.await_booted();
+
+    ping_within(&mut vm1, 2, Duration::from_secs(20));
+    assert_eq!(switch.log_lines("stopped until"), 0, "{}", switch.log());
+}
+
+#[test]
+fn guests_with_two_queues_exchange_tcp() {
+    let switch = Switch::with_config(&format!("[threads]\ncores = [0, 1]\n{CONFIG}"));
+    let (mut vm1, mut vm2) = pair(&switch, 2);
+
+    ping(&mut vm1, 2);
+    let tcp = iperf(&mut vm2, 1, "--parallel 4");
+
+    assert!(tcp["end"]["sum_received"]["bytes"].as_u64().unwrap() > 10_000_000, "{tcp}");
+}
+
+#[test]
+fn guest_talks_to_the_outside_over_the_uplink() {
+    let wire = Wire::new();
+    wire.ip(&["address", "add", "10.99.0.9/24", "dev", "outside"]);
+    let off = wire.command("ethtool").args(["-K", "outside", "tx", "off"]).output().unwrap();
+    assert!(off.status.success(), "{off:?}");
+    let config = "[[port]]\nname='vm1'\ntype='vhost-user'\nsocket='DIR/vm1.sock'\n\
+                  [[port]]\nname='up'\ntype='af-xdp'\ninterface='uplink'\n";
+    let switch = Switch::in_namespace(Some(&wire.namespace), config);
+    let mut server = wire.command("iperf3").arg("--server").spawn().unwrap();
+    let mut vm1 = Guest::boot(plan("vm1", 1), &switch.path("vm1.sock"), &switch.path(""));
+    vm1.await_booted();
+
+    ping(&mut vm1, 9);
+    let out = iperf(&mut vm1, 9, "");
+    let back = iperf(&mut vm1, 9, "--reverse");
+    server.kill().unwrap();
+    server.wait().unwrap();
+
+    for result in [out, back] {
+        assert!(result["end"]["sum_received"]["bytes"].as_u64().unwrap() > 1_000_000, "{result}");
+    }
+    let _ = Instant::now();
+}

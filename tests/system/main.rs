@@ -1,0 +1,15 @@
+//! The real binary, observed from outside: over its control socket, from its guests, on its wires.
+//!
+//! Guests are front ends in this process (`support/front_end.rs`), or booted by QEMU
+//! (`support/guest.rs`, for which `scripts/test` builds the image). Wires are veth pairs in
+//! network namespaces of their own. The tests need root.
+
+#![deny(unsafe_code)]
+
+mod control;
+mod forwarding;
+mod guests;
+mod hostile;
+mod support;
+mod uplink;
+mod vlan;

@@ -1,0 +1,286 @@
+//! A guest in this process: a vhost-user front end with its driver and memory.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+use virtio::testing::{Buffer, Driver, TestMemory};
+use virtio::{Features, QueueSize};
+
+use super::messages::{
+    Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, SET_FEATURES, SET_MEM_TABLE, SET_OWNER,
+    SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
+    SET_VRING_KICK, SET_VRING_NUM,
+};
+use super::wait_for;
+
+/// Entries of every ring.
+pub(crate) const RING_ENTRIES: u16 = 128;
+
+/// Guest memory of each queue: its ring and its buffers.
+const QUEUE_BYTES: u64 = 4 << 20;
+
+/// Distance between the buffers of a queue.
+const BUFFER_STEP: u64 = 16 << 10;
+
+const PROTOCOL_FEATURES: u64 = 1 << 30;
+
+/// How the driver uses its rings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) features: Features,
+    /// Length of a receive buffer.
+    pub(crate) buffer_bytes: u32,
+    /// Transmit buffers are described in indirect tables, cut in two.
+    pub(crate) indirect: bool,
+    pub(crate) queue_pairs: u16,
+}
+
+/// A driver as Linux has it, but for what the fields say.
+pub(crate) const MODERN: Manner = Manner {
+    features: Features(Features::VERSION_1.0 | Features::RING_EVENT_IDX.0),
+    buffer_bytes: 2_048,
+    indirect: false,
+    queue_pairs: 1,
+};
+
+/// One ring with its buffers.
+#[derive(Debug)]
+struct Ring {
+    driver: Driver,
+    buffers: u64,
+    kick: OwnedFd,
+    call: OwnedFd,
+    next_head: u16,
+}
+
+/// A guest in this process.
+#[derive(Debug)]
+pub(crate) struct FrontEnd {
+    conversation: Conversation,
+    pub(crate) memory: Arc<TestMemory>,
+    manner: Manner,
+    rings: Vec<Ring>,
+}
+
+impl FrontEnd {
+    /// Plugs a plain guest in.
+    pub(crate) fn plug_in(socket: &Path) -> Self {
+        Self::plug_in_as(socket, MODERN)
+    }
+
+    /// Plugs a guest in that works its rings in this manner: negotiates and starts all rings, as
+    /// QEMU does, which enables them before it sets features.
+    pub(crate) fn plug_in_as(socket: &Path, manner: Manner) -> Self {
+        let conversation = Conversation::connect(socket);
+        let rings = 2 * manner.queue_pairs;
+        let memory = TestMemory::new(QUEUE_BYTES * u64::from(rings));
+        let rings = (0..rings).map(|index| Ring::new(&memory, index, manner.features)).collect();
+        let mut guest = Self { conversation, memory, manner, rings };
+        guest.negotiate();
+        for index in 0..2 * manner.queue_pairs {
+            guest.enable(index, true);
+        }
+        guest.conversation.send_u64(SET_FEATURES, &[manner.features.0 | PROTOCOL_FEATURES], &[]);
+        guest.share_memory();
+        for index in 0..guest.rings.len() {
+            if index % 2 == 0 {
+                guest.fill(index);
+            }
+            guest.start(index);
+        }
+        guest.synchronise();
+        guest
+    }
+
+    fn negotiate(&mut self) {
+        let talk = &mut self.conversation;
+        talk.send(GET_FEATURES, &[], &[]);
+        let offered = talk.reply_u64();
+        let wanted = self.manner.features.0 | PROTOCOL_FEATURES;
+        assert_eq!(offered & wanted, wanted, "offered {offered:#x}, wanted {wanted:#x}");
+        talk.send(GET_PROTOCOL_FEATURES, &[], &[]);
+        let protocol = talk.reply_u64();
+        talk.send_u64(SET_PROTOCOL_FEATURES, &[protocol], &[]);
+        talk.send(SET_OWNER, &[], &[]);
+    }
+
+    fn share_memory(&self) {
+        let map = self.memory.map();
+        let region = &map.regions()[0];
+        let guest = region.guest_address();
+        let table = [1, guest, region.size_bytes(), guest + TestMemory::USER_OFFSET, 0];
+        self.conversation.send_u64(SET_MEM_TABLE, &table, &[self.memory.file()]);
+    }
+
+    /// Waits until the switch has carried out what was sent before.
+    pub(crate) fn synchronise(&mut self) {
+        self.conversation.send(GET_FEATURES, &[], &[]);
+        self.conversation.reply_u64();
+    }
+
+    /// Tells the switch all about a ring. With the kick it runs.
+    fn start(&self, index: usize) {
+        let (talk, ring) = (&self.conversation, &self.rings[index]);
+        let number = u32::try_from(index).unwrap();
+        talk.send_vring(SET_VRING_NUM, number, RING_ENTRIES.into());
+        talk.send_vring(SET_VRING_BASE, number, 0);
+        let at = ring.driver.addresses();
+        let (table, used, available) = (at.descriptor_table, at.used_ring, at.available_ring);
+        talk.send_u64(SET_VRING_ADDR, &[number.into(), table, used, available, 0], &[]);
+        talk.send_u64(SET_VRING_CALL, &[number.into()], &[ring.call.as_fd()]);
+        talk.send_u64(SET_VRING_KICK, &[number.into()], &[ring.kick.as_fd()]);
+    }
+
+    /// Enables or disables a ring.
+    pub(crate) fn enable(&self, index: u16, enabled: bool) {
+        self.conversation.send_vring(SET_VRING_ENABLE, index.into(), enabled.into());
+    }
+
+    /// Makes all buffers of a receiveq available.
+    fn fill(&mut self, index: usize) {
+        for _ in 0..RING_ENTRIES {
+            let ring = &mut self.rings[index];
+            let head = ring.take_head();
+            let buffer = Buffer::writable(ring.buffer(head), self.manner.buffer_bytes);
+            ring.post(head, buffer);
+        }
+    }
+
+    /// Sends a frame on the first pair.
+    pub(crate) fn send(&mut self, frame: &[u8]) {
+        self.send_on(0, frame);
+    }
+
+    /// Sends a frame on a pair. Waits while the ring is full.
+    pub(crate) fn send_on(&mut self, pair: usize, frame: &[u8]) {
+        let net_header = vec![0; self.manner.features.net_header_bytes()];
+        let packet = [net_header.as_slice(), frame].concat();
+        let ring = &mut self.rings[2 * pair + 1];
+        wait_for("room in the transmitq", || {
+            (ring.driver.in_flight() < RING_ENTRIES).then_some(())
+        });
+        let head = ring.take_head();
+        let address = ring.buffer(head);
+        self.memory.write(address, &packet);
+        let length = u32::try_from(packet.len()).unwrap();
+        if self.manner.indirect {
+            // The table lies behind the packet; the cut is in the middle of the header.
+            let table = address + BUFFER_STEP - 1_024;
+            let parts = [Buffer::readable(address, 20), Buffer::readable(address + 20, length - 20)];
+            ring.driver.describe_indirect(head, table, &parts);
+            ring.notify(head);
+        } else {
+            ring.post(head, Buffer::readable(address, length));
+        }
+    }
+
+    /// Waits until the switch has given all transmit buffers back.
+    pub(crate) fn await_sent(&mut self) {
+        for ring in self.rings.iter().skip(1).step_by(2) {
+            wait_for("the transmit buffers", || (ring.driver.in_flight() == 0).then_some(()));
+        }
+    }
+
+    /// The next frame, without net header.
+    pub(crate) fn receive(&mut self) -> Vec<u8> {
+        wait_for("a frame", || self.try_receive()).1
+    }
+
+    /// The next frame of any pair, with the pair's number, if there is one.
+    pub(crate) fn try_receive(&mut self) -> Option<(usize, Vec<u8>)> {
+        let pairs = usize::from(self.manner.queue_pairs);
+        (0..pairs).find_map(|pair| self.try_receive_on(pair).map(|frame| (pair, frame)))
+    }
+
+    /// The next frame if it is for this address; another is passed over.
+    pub(crate) fn try_receive_to(&mut self, address: [u8; 6]) -> Option<Vec<u8>> {
+        self.try_receive().map(|(_, frame)| frame).filter(|frame| frame[..6] == address)
+    }
+
+    fn try_receive_on(&mut self, pair: usize) -> Option<Vec<u8>> {
+        let net_header_bytes = self.manner.features.net_header_bytes();
+        let first = self.take_buffer(pair)?;
+        let buffers = if self.manner.features.contains(Features::NET_MRG_RXBUF) {
+            u16::from_le_bytes([first[10], first[11]])
+        } else {
+            1
+        };
+        let mut frame = first[net_header_bytes..].to_vec();
+        for _ in 1..buffers {
+            frame.extend(self.take_buffer(pair).expect("merged buffers come together"));
+        }
+        Some(frame)
+    }
+
+    fn take_buffer(&mut self, pair: usize) -> Option<Vec<u8>> {
+        let ring = &mut self.rings[2 * pair];
+        let used = ring.driver.take_used()?;
+        let head = u16::try_from(used.head).unwrap();
+        let address = ring.buffer(head);
+        let bytes = self.memory.read(address, usize::try_from(used.written_bytes).unwrap());
+        ring.post(head, Buffer::writable(address, self.manner.buffer_bytes));
+        Some(bytes)
+    }
+
+    /// Says whether no frame comes within a time in which many would.
+    pub(crate) fn stays_silent(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(50) {
+            if self.try_receive().is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// The driver of a ring, to do wrong with.
+    pub(crate) fn driver(&mut self, ring: usize) -> &mut Driver {
+        &mut self.rings[ring].driver
+    }
+
+    /// The first buffer of a ring.
+    pub(crate) fn buffer(&self, ring: usize) -> u64 {
+        self.rings[ring].buffer(0)
+    }
+
+    /// Kicks a ring whether the switch wants it or not.
+    pub(crate) fn kick(&self, ring: usize) {
+        rustix::io::write(&self.rings[ring].kick, &1u64.to_ne_bytes()).unwrap();
+    }
+}
+
+impl Ring {
+    fn new(memory: &Arc<TestMemory>, index: u16, features: Features) -> Self {
+        let size = QueueSize::try_from(u32::from(RING_ENTRIES)).unwrap();
+        let table = TestMemory::GUEST_BASE + QUEUE_BYTES * u64::from(index);
+        let driver = Driver::new_at(memory, table, size, features);
+        let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        let buffers = driver.end();
+        Self { driver, buffers, kick: event(), call: event(), next_head: 0 }
+    }
+
+    fn buffer(&self, head: u16) -> u64 {
+        self.buffers + u64::from(head) * BUFFER_STEP
+    }
+
+    fn take_head(&mut self) -> u16 {
+        let head = self.next_head;
+        self.next_head = (head + 1) % RING_ENTRIES;
+        head
+    }
+
+    fn post(&mut self, head: u16, buffer: Buffer) {
+        self.driver.describe(head, buffer);
+        self.notify(head);
+    }
+
+    fn notify(&mut self, head: u16) {
+        if self.driver.make_available(head) {
+            rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! QEMU guests: booted by `scripts/guest`, commanded over their serial channel.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{wait_at_most, wait_for};
+
+/// How long a guest may take to boot on a loaded machine.
+const BOOT: Duration = Duration::from_secs(60);
+
+/// What is particular to a guest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan<'a> {
+    pub(crate) name: &'a str,
+    /// The last number of its addresses.
+    pub(crate) number: u8,
+    /// QEMU listens, the switch connects.
+    pub(crate) server: bool,
+    pub(crate) queues: u16,
+    pub(crate) more: &'a [&'a str],
+}
+
+/// A booted guest. QEMU is ended when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    qemu: Child,
+    channel: PathBuf,
+    qmp: PathBuf,
+    next_command: u32,
+}
+
+impl Guest {
+    /// Starts QEMU; [`await_booted`](Self::await_booted) returns when the guest is there.
+    pub(crate) fn boot(plan: Plan<'_>, socket: &Path, directory: &Path) -> Self {
+        for variable in ["RINGWAY_GUEST_KERNEL", "RINGWAY_GUEST_INITRD"] {
+            assert!(
+                std::env::var_os(variable).is_some(),
+                "{variable} is not set: scripts/test builds the guests' image and sets it"
+            );
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/guest");
+        let mut command = Command::new(script);
+        command
+            .arg("--socket")
+            .arg(socket)
+            .args(["--name", plan.name])
+            .args(["--mac", &format!("52:54:00:99:00:{:02x}", plan.number)])
+            .args(["--ip", &format!("{}/24", Self::address(plan.number))])
+            .args(["--queues", &plan.queues.to_string()])
+            .arg("--run-dir")
+            .arg(directory)
+            .args(plan.more);
+        if plan.server {
+            command.arg("--server");
+        }
+        let log = std::fs::File::create(directory.join(format!("{}.log", plan.name))).unwrap();
+        let qemu = command
+            .args(["--", "iperf3", "--server"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            qemu,
+            channel: directory.join(format!("{}.channel", plan.name)),
+            qmp: directory.join(format!("{}.qmp", plan.name)),
+            next_command: 0,
+        }
+    }
+
+    /// The IPv4 address of the guest with this number.
+    pub(crate) fn address(number: u8) -> String {
+        format!("10.99.0.{number}")
+    }
+
+    /// Waits until the guest answers on its channel.
+    pub(crate) fn await_booted(&mut self) {
+        wait_at_most(BOOT, "the guest", || {
+            assert!(self.qemu.try_wait().unwrap().is_none(), "QEMU ended: {:?}", self.channel);
+            self.greet().map(drop)
+        });
+    }
+
+    /// A connection to the channel, if the guest answers on it.
+    fn greet(&self) -> Option<BufReader<UnixStream>> {
+        let mut stream = UnixStream::connect(&self.channel).ok()?;
+        stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+        stream.write_all(b"\nhello\n").ok()?;
+        let mut lines = BufReader::new(stream);
+        let mut line = String::new();
+        while lines.read_line(&mut line).ok()? > 0 {
+            if line.trim_end() == "ready" {
+                return Some(lines);
+            }
+            line.clear();
+        }
+        None
+    }
+
+    /// Runs a shell command in the guest. Returns its status and output.
+    pub(crate) fn try_run(&mut self, longest: Duration, command: &str) -> (i32, String) {
+        let mut lines = wait_for("the guest's channel", || self.greet());
+        self.next_command += 1;
+        let id = format!("c{}", self.next_command);
+        writeln!(lines.get_mut(), "run {id} timeout {} {command}", longest.as_secs()).unwrap();
+        lines.get_mut().set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let start = Instant::now();
+        let (mut output, mut line) = (String::new(), String::new());
+        loop {
+            match lines.read_line(&mut line) {
+                Ok(0) => panic!("the guest's channel closed"),
+                Ok(_) => {}
+                Err(_) => {
+                    let late = longest + super::PATIENCE;
+                    assert!(start.elapsed() < late, "{command} did not end; so far: {output}");
+                    continue;
+                }
+            }
+            if let Some(text) = line.strip_prefix(&format!("out {id} ")) {
+                output.push_str(text);
+            }
+            if let Some(status) = line.strip_prefix(&format!("done {id} ")) {
+                return (status.trim().parse().unwrap(), output);
+            }
+            line.clear();
+        }
+    }
+
+    /// Runs a shell command that must succeed.
+    pub(crate) fn run(&mut self, seconds: u64, command: &str) -> String {
+        let (status, output) = self.try_run(Duration::from_secs(seconds), command);
+        assert_eq!(status, 0, "{command}: {output}");
+        output
+    }
+
+    /// Sends a command to QEMU itself (QMP).
+    pub(crate) fn qmp(&self, command: &str) {
+        let mut stream = UnixStream::connect(&self.qmp).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        for command in ["qmp_capabilities", command] {
+            writeln!(stream, r#"{{"execute": "{command}"}}"#).unwrap();
+            line.clear();
+            while !line.contains("\"return\"") {
+                line.clear();
+                lines.read_line(&mut line).unwrap();
+                assert!(!line.contains("\"error\""), "{command}: {line}");
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}

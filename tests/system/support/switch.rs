@@ -1,0 +1,252 @@
+//! The switch under test: the real binary, in a directory of its own, observed from outside.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::wait_for;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
+
+/// A running switch. It is ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    child: Child,
+    directory: TempDir,
+    /// The network namespace it runs in.
+    namespace: Option<String>,
+}
+
+impl Switch {
+    /// Starts a switch without ports, one poll thread.
+    pub(crate) fn start() -> Self {
+        Self::with_config("")
+    }
+
+    /// Starts a switch with this configuration; `DIR` in it is the switch's own directory.
+    pub(crate) fn with_config(config: &str) -> Self {
+        Self::in_namespace(None, config)
+    }
+
+    /// The same in a network namespace.
+    pub(crate) fn in_namespace(namespace: Option<&str>, config: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("ringway-").tempdir().unwrap();
+        let config = config.replace("DIR", directory.path().to_str().unwrap());
+        fs::write(directory.path().join("ringway.toml"), config).unwrap();
+        let namespace = namespace.map(str::to_owned);
+        let child = Self::spawn(directory.path(), namespace.as_deref());
+        let switch = Self { child, directory, namespace };
+        switch.await_ready();
+        switch
+    }
+
+    fn spawn(directory: &Path, namespace: Option<&str>) -> Child {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(directory.join("log"))
+            .unwrap();
+        let mut command = match namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, BINARY]);
+                command
+            }
+            None => Command::new(BINARY),
+        };
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(directory.join("ringway.toml"))
+            .arg("--control")
+            .arg(directory.join("control.sock"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    fn await_ready(&self) {
+        // The socket is there before the ports are; the greeting comes when all is.
+        let path = self.path("control.sock");
+        wait_for("the switch", || UnixStream::connect(&path).ok().map(drop));
+        drop(self.connect());
+    }
+
+    /// `kill -9`, and a new start with the same configuration. Returns when it answers.
+    pub(crate) fn kill_and_start(&mut self) -> Instant {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::spawn(self.directory.path(), self.namespace.as_deref());
+        self.await_ready();
+        Instant::now()
+    }
+
+    /// `kill -9`, and nothing else.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// A path in the switch's directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Everything it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Lines of the log with this text.
+    pub(crate) fn log_lines(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Runs a command of the command line against it.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(BINARY)
+            .arg("--control")
+            .arg(self.path("control.sock"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that must succeed.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}\n{}", self.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must be refused: status 1, one line on standard error, which it
+    /// returns.
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
+        assert_eq!(errors.trim_end().lines().count(), 1, "{arguments:?}: {errors}");
+        errors
+    }
+
+    /// A connection to the control socket.
+    pub(crate) fn connect(&self) -> Rpc {
+        Rpc::connect(&self.path("control.sock"))
+    }
+
+    /// The counters of one port.
+    pub(crate) fn statistics(&self, port: &str) -> Value {
+        let text = self.run(&["stats", port, "--json"]);
+        let statistics: Value = serde_json::from_str(&text).unwrap();
+        statistics["ports"][0].clone()
+    }
+
+    /// A counter of a port.
+    pub(crate) fn counter(&self, port: &str, name: &str) -> u64 {
+        self.statistics(port)[name].as_u64().unwrap_or(0)
+    }
+
+    /// Frames that a port dropped for a reason.
+    pub(crate) fn drops(&self, port: &str, reason: &str) -> u64 {
+        self.statistics(port)["drops"][reason].as_u64().unwrap_or(0)
+    }
+
+    /// Waits until a port's front end has started its rings.
+    pub(crate) fn await_up(&self, port: &str) {
+        let is_up = || self.run(&["port", "show", port, "--json"]).contains("\"up\"");
+        wait_for(&format!("port {port}"), || is_up().then_some(()));
+    }
+
+    /// Open descriptors, threads, and resident anonymous memory in KiB.
+    pub(crate) fn footprint(&self) -> (usize, usize, u64) {
+        let process = self.process();
+        let count = |what| fs::read_dir(format!("/proc/{process}/{what}")).unwrap().count();
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        let memory = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        (count("fd"), count("task"), memory)
+    }
+
+    /// The process, which `ip netns exec` has become.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Says whether it runs still.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the switch has logged:\n{}", self.log());
+        }
+        let process = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(3) {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            panic!("the switch did not end when told to");
+        }
+    }
+}
+
+/// Runs a command that needs no switch.
+pub(crate) fn ringway(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// A client of the control socket.
+#[derive(Debug)]
+pub(crate) struct Rpc {
+    pub(crate) stream: UnixStream,
+    pub(crate) lines: BufReader<UnixStream>,
+}
+
+impl Rpc {
+    fn connect(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        let mut rpc = Self { lines: BufReader::new(stream.try_clone().unwrap()), stream };
+        assert_eq!(rpc.line()["protocol"], 1);
+        rpc
+    }
+
+    /// The next line.
+    pub(crate) fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Sends a line as it is and returns the answer.
+    pub(crate) fn send(&mut self, line: &str) -> Value {
+        writeln!(self.stream, "{line}").unwrap();
+        self.line()
+    }
+
+    /// Calls a method.
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        self.send(&request.to_string())
+    }
+}

@@ -1,0 +1,149 @@
+//! A network namespace with a veth pair: one end is for the switch, the other is the outside
+//! world. Both, and whatever is attached to them, go when it is dropped.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::packet_socket::PacketSocket;
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// The end that the switch takes.
+pub(crate) const UPLINK: &str = "uplink";
+
+/// The end that is the outside world.
+pub(crate) const OUTSIDE: &str = "outside";
+
+/// A namespace with a veth pair in it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) namespace: String,
+}
+
+impl Wire {
+    /// Makes one with one queue.
+    pub(crate) fn new() -> Self {
+        Self::with_queues(1)
+    }
+
+    /// Makes one whose uplink has so many queues.
+    pub(crate) fn with_queues(queues: u32) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("rwt{}-{number}", std::process::id());
+        ip(&["netns", "add", &namespace]);
+        let wire = Self { namespace };
+        let queues = queues.to_string();
+        wire.ip(&[
+            "link", "add", UPLINK, "numrxqueues", &queues, "numtxqueues", &queues, "type", "veth",
+            "peer", "name", OUTSIDE, "numrxqueues", &queues, "numtxqueues", &queues,
+        ]);
+        for end in [UPLINK, OUTSIDE] {
+            wire.ip(&["link", "set", end, "up"]);
+        }
+        wire
+    }
+
+    /// Runs `ip` in the namespace and returns what it prints.
+    pub(crate) fn ip(&self, arguments: &[&str]) -> String {
+        ip(&[&["-n", self.namespace.as_str()], arguments].concat())
+    }
+
+    /// A command to be run in the namespace.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, program]).stdin(Stdio::null());
+        command
+    }
+
+    /// A raw socket on the outside end.
+    pub(crate) fn socket(&self) -> PacketSocket {
+        self.socket_on(OUTSIDE)
+    }
+
+    /// A raw socket on an interface of the namespace.
+    pub(crate) fn socket_on(&self, interface: &str) -> PacketSocket {
+        let interface = interface.to_owned();
+        let namespace = File::open(format!("/run/netns/{}", self.namespace)).unwrap();
+        // A thread of its own enters the namespace; the socket stays in it wherever it goes.
+        let open = move || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind).unwrap();
+            PacketSocket::open(&interface)
+        };
+        std::thread::spawn(open).join().unwrap()
+    }
+
+    /// Starts tcpdump on the outside end: an independent parser that sees tags.
+    pub(crate) fn sniff(&self) -> Sniffer {
+        Sniffer::start(self)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.namespace]).status();
+    }
+}
+
+fn ip(arguments: &[&str]) -> String {
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// tcpdump on the outside end. Its lines are matched by their text.
+#[derive(Debug)]
+pub(crate) struct Sniffer {
+    tcpdump: Child,
+    lines: Receiver<String>,
+}
+
+impl Sniffer {
+    fn start(wire: &Wire) -> Self {
+        let mut tcpdump = wire
+            .command("tcpdump")
+            .args(["-i", OUTSIDE, "-Q", "in", "-e", "-n", "-l", "-U", "--immediate-mode", "-tt"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut errors = BufReader::new(tcpdump.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listening on") {
+            line.clear();
+            assert_ne!(errors.read_line(&mut line).unwrap(), 0, "tcpdump ended");
+        }
+        let (sender, lines) = channel();
+        let output = BufReader::new(tcpdump.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            // Held open, so that tcpdump can still write to it.
+            let _errors = errors;
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok()
+        });
+        Self { tcpdump, lines }
+    }
+
+    /// The next line that has this text in it.
+    pub(crate) fn line_with(&self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(super::PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("nothing with {text:?} came by"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Sniffer {
+    fn drop(&mut self) {
+        let _ = self.tcpdump.kill();
+        let _ = self.tcpdump.wait();
+    }
+}
