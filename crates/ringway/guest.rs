@@ -207,6 +207,14 @@ impl Attached<'_> {
         self.reconcile_all()
     }
 
+    /// The guest's regions but for this one. The offset is not always filled in.
+    fn regions_without(&self, region: MemoryRegion) -> Vec<(MemoryRegion, Arc<GuestRegion>)> {
+        let key =
+            |region: &MemoryRegion| (region.guest_address, region.size_bytes, region.user_address);
+        let others = self.guest.regions.iter().filter(|(known, _)| key(known) != key(&region));
+        others.cloned().collect()
+    }
+
     /// Forgets the driver: all rings stop and are disabled, the memory stays.
     fn reset(&mut self) {
         self.stop_all();
@@ -253,21 +261,18 @@ impl Backend for Attached<'_> {
     }
 
     fn add_memory_region(&mut self, region: MemoryRegion, file: OwnedFd) -> Result<(), Refused> {
-        let mut regions = self.guest.regions.clone();
+        // QEMU 7.2 sends the same regions once for each queue pair: the last one counts.
+        let mut regions = self.regions_without(region);
         regions.push(map(region, file)?);
         self.set_regions(regions)
     }
 
     fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refused> {
-        let is_meant = |known: &MemoryRegion| {
-            (known.guest_address, known.size_bytes, known.user_address)
-                == (region.guest_address, region.size_bytes, region.user_address)
-        };
-        let mut regions = self.guest.regions.clone();
-        let place = regions.iter().position(|(known, _)| is_meant(known)).ok_or_else(|| {
-            Refused::new(format!("there is no memory region at {:#x}", region.guest_address))
-        })?;
-        regions.remove(place);
+        let regions = self.regions_without(region);
+        if regions.len() == self.guest.regions.len() {
+            // Removed for another queue pair already.
+            return Ok(());
+        }
         self.set_regions(regions)
     }
 

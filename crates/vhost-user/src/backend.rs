@@ -117,20 +117,24 @@ pub trait Backend {
 
     /// Adds a region (ADD_MEM_REG). There are at most [`MEMORY_SLOTS_MAX`] at a time.
     ///
+    /// QEMU 7.2 sends all of them once for each queue pair: a region that is there already is
+    /// no mistake.
+    ///
     /// # Errors
     ///
-    /// [`Refused`] if it cannot be mapped or overlaps another.
+    /// [`Refused`] if it cannot be mapped, overlaps another, or is one too many.
     fn add_memory_region(&mut self, region: MemoryRegion, file: OwnedFd) -> Result<(), Refused>;
 
     /// Takes a region away (REM_MEM_REG): the one with this guest address, size and user
     /// address. The offset is not always filled in and must not be compared.
     ///
     /// Running rings may lie in it: QEMU removes regions and adds them again under live rings
-    /// while firmware moves its memory.
+    /// while firmware moves its memory. With several queue pairs it removes each once for each, so
+    /// a region that is not there any more is no mistake.
     ///
     /// # Errors
     ///
-    /// [`Refused`] if there is no such region.
+    /// [`Refused`] if the back end cannot do without it.
     fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refused>;
 
     /// Sets the number of entries of a ring (SET_VRING_NUM); any number.

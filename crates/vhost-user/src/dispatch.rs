@@ -103,9 +103,9 @@ pub(crate) fn carry_out(
             done(backend.reset_device()?)
         }
 
-        FrontendReq::SET_MEM_TABLE => set_memory_table(message, negotiated, backend),
-        FrontendReq::ADD_MEM_REG => add_memory_region(message, negotiated, backend),
-        FrontendReq::REM_MEM_REG => remove_memory_region(message, negotiated, backend),
+        FrontendReq::SET_MEM_TABLE => set_memory_table(message, backend),
+        FrontendReq::ADD_MEM_REG => add_memory_region(message, backend),
+        FrontendReq::REM_MEM_REG => remove_memory_region(message, backend),
 
         FrontendReq::SET_VRING_NUM => {
             let (index, size) = vring_number(message, backend)?;
@@ -186,11 +186,7 @@ fn set_protocol_features(
     Ok(Answer::Done)
 }
 
-fn set_memory_table(
-    message: &mut Message,
-    negotiated: &mut Negotiated,
-    backend: &mut dyn Backend,
-) -> Result<Answer, Failure> {
+fn set_memory_table(message: &mut Message, backend: &mut dyn Backend) -> Result<Answer, Failure> {
     let table = message.memory_table()?;
     let files = message.descriptors(table.len())?;
     if !(1..=MEMORY_TABLE_MAX).contains(&table.len()) {
@@ -198,32 +194,21 @@ fn set_memory_table(
         return refuse(format!("memory table has {count} regions, not 1 to 8"));
     }
     let regions = table.iter().map(checked_region).collect::<Result<Vec<_>, _>>()?;
-    let count = regions.len();
     backend.set_memory_table(regions.into_iter().zip(files).collect())?;
-    negotiated.memory_slots = count;
     Ok(Answer::Done)
 }
 
-fn add_memory_region(
-    message: &mut Message,
-    negotiated: &mut Negotiated,
-    backend: &mut dyn Backend,
-) -> Result<Answer, Failure> {
+fn add_memory_region(message: &mut Message, backend: &mut dyn Backend) -> Result<Answer, Failure> {
     let region = message.memory_region()?;
     let file = message.one_descriptor()?;
     let region = checked_region(&region)?;
-    if negotiated.memory_slots >= MEMORY_SLOTS_MAX {
-        return refuse(format!("all {MEMORY_SLOTS_MAX} memory slots are taken"));
-    }
     backend.add_memory_region(region, file)?;
-    negotiated.memory_slots += 1;
     Ok(Answer::Done)
 }
 
 /// A front end may send the region's file along, which has no use: it is closed.
 fn remove_memory_region(
     message: &mut Message,
-    negotiated: &mut Negotiated,
     backend: &mut dyn Backend,
 ) -> Result<Answer, Failure> {
     let region = message.memory_region()?;
@@ -231,7 +216,6 @@ fn remove_memory_region(
         return Err(message.invalid_descriptors().into());
     }
     backend.remove_memory_region(checked_region(&region)?)?;
-    negotiated.memory_slots = negotiated.memory_slots.saturating_sub(1);
     Ok(Answer::Done)
 }
 

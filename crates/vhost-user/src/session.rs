@@ -33,12 +33,10 @@ use crate::wire::Message;
 /// others. QEMU's longest burst, a start with two queue pairs, has about 40.
 const MESSAGES_PER_CALL: usize = 64;
 
-/// What the front end acknowledged, and how much it has handed over.
+/// What the front end acknowledged.
 #[derive(Debug)]
 pub(crate) struct Negotiated {
     pub(crate) protocol_features: VhostUserProtocolFeatures,
-    /// Memory regions that the back end has taken and not given back.
-    pub(crate) memory_slots: usize,
 }
 
 /// A request that was refused and acknowledged as such; the session went on.
@@ -70,10 +68,7 @@ impl Session {
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         Ok(Self {
             stream: MessageStream::new(stream)?,
-            negotiated: Negotiated {
-                protocol_features: VhostUserProtocolFeatures::empty(),
-                memory_slots: 0,
-            },
+            negotiated: Negotiated { protocol_features: VhostUserProtocolFeatures::empty() },
             refusal: None,
         })
     }

@@ -100,24 +100,6 @@ fn memory_table_whose_count_is_not_its_length_ends_the_session() {
 }
 
 #[test]
-fn five_hundred_and_tenth_memory_slot_is_refused_until_one_is_free() {
-    let mut bench = Bench::acknowledging();
-    let file = Tracer::new("slots");
-    let one = file.times(1);
-    for _ in 0..509 {
-        bench.try_send(Req::ADD_MEM_REG, 0, &slot(MEMORY), &one).expect("taken");
-    }
-
-    bench.try_send(Req::ADD_MEM_REG, NEED_REPLY, &slot(MEMORY), &one).expect("goes on");
-    let full = bench.reply(Req::ADD_MEM_REG);
-    bench.try_send(Req::REM_MEM_REG, 0, &slot(MEMORY), &[]).expect("taken");
-    bench.try_send(Req::ADD_MEM_REG, NEED_REPLY, &slot(MEMORY), &one).expect("taken");
-    let free = bench.reply(Req::ADD_MEM_REG);
-
-    assert_eq!((full, free), (number(1).to_vec(), number(0).to_vec()));
-}
-
-#[test]
 fn features_that_were_not_offered_are_refused() {
     let mut bench = Bench::acknowledging();
 

@@ -23,6 +23,8 @@ pub(crate) const SET_VRING_CALL: u32 = 13;
 pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
 pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
+pub(crate) const ADD_MEM_REG: u32 = 37;
+pub(crate) const REM_MEM_REG: u32 = 38;
 
 /// The version, which every message carries.
 const VERSION: u32 = 1;

@@ -19,7 +19,8 @@ impl PacketSocket {
     pub(crate) fn open(interface: &str) -> Self {
         let all = i32::from(0x0003u16.to_be());
         // SAFETY: a system call with three integers.
-        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, all) };
+        let socket =
+            unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, all) };
         assert!(socket >= 0, "packet socket: {}", io::Error::last_os_error());
         // SAFETY: the descriptor was just made and nobody else has it.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };

@@ -39,8 +39,22 @@ impl Wire {
         let wire = Self { namespace };
         let queues = queues.to_string();
         wire.ip(&[
-            "link", "add", UPLINK, "numrxqueues", &queues, "numtxqueues", &queues, "type", "veth",
-            "peer", "name", OUTSIDE, "numrxqueues", &queues, "numtxqueues", &queues,
+            "link",
+            "add",
+            UPLINK,
+            "numrxqueues",
+            &queues,
+            "numtxqueues",
+            &queues,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            OUTSIDE,
+            "numrxqueues",
+            &queues,
+            "numtxqueues",
+            &queues,
         ]);
         for end in [UPLINK, OUTSIDE] {
             wire.ip(&["link", "set", end, "up"]);

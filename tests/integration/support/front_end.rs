@@ -10,9 +10,9 @@ use virtio::testing::{Buffer, Driver, TestMemory};
 use virtio::{Features, QueueSize};
 
 use super::messages::{
-    Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, SET_FEATURES, SET_MEM_TABLE, SET_OWNER,
-    SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
-    SET_VRING_KICK, SET_VRING_NUM,
+    ADD_MEM_REG, Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, REM_MEM_REG, SET_FEATURES,
+    SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE,
+    SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM,
 };
 use super::wait_for;
 
@@ -115,6 +115,23 @@ impl FrontEnd {
         self.conversation.send_u64(SET_MEM_TABLE, &table, &[self.memory.file()]);
     }
 
+    /// Adds the memory as a region of its own (ADD_MEM_REG), as QEMU does.
+    pub(crate) fn add_region(&self) {
+        self.conversation.send_u64(ADD_MEM_REG, &self.region(), &[self.memory.file()]);
+    }
+
+    /// Takes the memory away under live rings.
+    pub(crate) fn remove_region(&self) {
+        self.conversation.send_u64(REM_MEM_REG, &self.region(), &[]);
+    }
+
+    /// Padding, guest address, size, user address, offset in the file.
+    fn region(&self) -> [u64; 5] {
+        let map = self.memory.map();
+        let guest = map.regions()[0].guest_address();
+        [0, guest, map.regions()[0].size_bytes(), guest + TestMemory::USER_OFFSET, 0]
+    }
+
     /// Waits until the switch has carried out what was sent before.
     pub(crate) fn synchronise(&mut self) {
         self.conversation.send(GET_FEATURES, &[], &[]);
@@ -169,7 +186,8 @@ impl FrontEnd {
         if self.manner.indirect {
             // The table lies behind the packet; the cut is in the middle of the header.
             let table = address + BUFFER_STEP - 1_024;
-            let parts = [Buffer::readable(address, 20), Buffer::readable(address + 20, length - 20)];
+            let parts =
+                [Buffer::readable(address, 20), Buffer::readable(address + 20, length - 20)];
             ring.driver.describe_indirect(head, table, &parts);
             ring.notify(head);
         } else {

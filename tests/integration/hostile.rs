@@ -143,9 +143,7 @@ fn messages_of_every_kind_with_rubbish_inside_end_the_session_at_worst() {
         }
     }
 
-    wait_for("the descriptors", || {
-        (lab.switch.footprint().0 == descriptors).then_some(())
-    });
+    wait_for("the descriptors", || (lab.switch.footprint().0 == descriptors).then_some(()));
     assert_eq!(lab.switch.footprint().1, threads);
     lab.assert_unharmed();
 }
@@ -177,9 +175,7 @@ fn descriptors_that_nobody_asked_for_are_closed() {
         }
     }
 
-    wait_for("the descriptors", || {
-        (lab.switch.footprint().0 == descriptors).then_some(())
-    });
+    wait_for("the descriptors", || (lab.switch.footprint().0 == descriptors).then_some(()));
     lab.assert_unharmed();
 }
 
@@ -290,8 +286,11 @@ fn ring_full_of_rubbish_harms_nobody_for_two_seconds() {
         let mut mallory = lab.mallory();
         let [table, available, _] = mallory.driver(1).parts();
         for _ in 0..8 {
-            let rubbish: Vec<u8> =
-                random.by_ref().take(64).flat_map(|number| (number & random_mask(number)).to_le_bytes()).collect();
+            let rubbish: Vec<u8> = random
+                .by_ref()
+                .take(64)
+                .flat_map(|number| (number & random_mask(number)).to_le_bytes())
+                .collect();
             mallory.memory.write(table, &rubbish);
             mallory.memory.write(available + 4, &rubbish[..128]);
             let index = u16::try_from(random.next().unwrap() % 64).unwrap();

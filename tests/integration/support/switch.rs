@@ -47,11 +47,7 @@ impl Switch {
     }
 
     fn spawn(directory: &Path, namespace: Option<&str>) -> Child {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(directory.join("log"))
-            .unwrap();
+        let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
         let mut command = match namespace {
             Some(namespace) => {
                 let mut command = Command::new("ip");

@@ -180,6 +180,42 @@ fn queues_are_switched_off_and_on_while_running() {
 }
 
 #[test]
+fn memory_goes_and_comes_under_live_rings() {
+    let switch = Switch::with_config(THREE_GUESTS);
+    let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
+    let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));
+
+    for round in 0..50 {
+        alice.remove_region();
+        alice.synchronise();
+        alice.send(&frame(BROADCAST, ALICE, &[round; 46]));
+        assert_eq!(bob.try_receive(), None);
+        alice.add_region();
+        assert_eq!(bob.receive(), frame(BROADCAST, ALICE, &[round; 46]));
+        bob.send(&frame(ALICE, BOB, &[round; 46]));
+        assert_eq!(alice.receive(), frame(ALICE, BOB, &[round; 46]));
+    }
+}
+
+#[test]
+fn regions_sent_once_for_each_queue_pair_are_no_mistake() {
+    let switch = Switch::with_config(THREE_GUESTS);
+    let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
+    let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));
+
+    for _ in 0..2 {
+        alice.remove_region();
+    }
+    for _ in 0..2 {
+        alice.add_region();
+    }
+    alice.send(&frame(BROADCAST, ALICE, &[7; 46]));
+
+    assert_eq!(bob.receive(), frame(BROADCAST, ALICE, &[7; 46]));
+    assert_eq!(switch.log_lines("refused"), 0, "{}", switch.log());
+}
+
+#[test]
 fn guest_that_stops_reading_loses_its_frames_with_a_reason_and_nobody_else_does() {
     let switch = Switch::with_config(THREE_GUESTS);
     let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));

@@ -88,8 +88,18 @@ fn configuration_is_saved_and_starts_the_same_switch() {
     let mut switch = Switch::with_config(TWO_GUESTS);
     let socket = switch.path("vm3.sock");
     switch.run(&[
-        "port", "add", "vm3", "vhost-user", "--socket", socket.to_str().unwrap(), "--queues", "2",
-        "--trunk", "100,200-299", "--native", "5",
+        "port",
+        "add",
+        "vm3",
+        "vhost-user",
+        "--socket",
+        socket.to_str().unwrap(),
+        "--queues",
+        "2",
+        "--trunk",
+        "100,200-299",
+        "--native",
+        "5",
     ]);
     switch.run(&["port", "remove", "bob"]);
     let shown = switch.run(&["config", "show"]);
@@ -99,7 +109,10 @@ fn configuration_is_saved_and_starts_the_same_switch() {
 
     assert_eq!(switch.run(&["config", "show"]), shown);
     let ports = switch.run(&["port", "list"]);
-    assert!(ports.contains("vm3") && ports.contains("200-299") && !ports.contains("bob"), "{ports}");
+    assert!(
+        ports.contains("vm3") && ports.contains("200-299") && !ports.contains("bob"),
+        "{ports}"
+    );
 }
 
 #[test]
@@ -233,7 +246,10 @@ fn wrong_usage_exits_with_2_and_a_missing_daemon_with_1() {
     let output = ringway(&unreachable);
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(errors.contains("/nonexistent/control.sock") && errors.contains("ringway run"), "{errors}");
+    assert!(
+        errors.contains("/nonexistent/control.sock") && errors.contains("ringway run"),
+        "{errors}"
+    );
 }
 
 #[test]
