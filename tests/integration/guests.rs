@@ -100,15 +100,6 @@ fn guest_pair_pings_and_moves_tcp_udp_and_a_file_both_ways() {
     }
 }
 
-/// Datagrams that the guest's sockets had no room for (`RcvbufErrors` of `/proc/net/snmp`).
-fn receive_buffer_errors(guest: &mut Guest) -> u64 {
-    let counters = guest.run(5, "cat /proc/net/snmp");
-    let mut lines = counters.lines().filter(|line| line.starts_with("Udp:"));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let mut pairs = names.split(' ').zip(values.split(' '));
-    pairs.find(|(name, _)| *name == "RcvbufErrors").unwrap().1.parse().unwrap()
-}
-
 /// Copies that the switch dropped, over all ports.
 fn lost_with_a_reason(switch: &Switch) -> u64 {
     switch.counter("vm1", "drops_out") + switch.counter("vm2", "drops_out")
