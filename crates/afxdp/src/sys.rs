@@ -142,9 +142,9 @@ impl Mapping {
 
     fn map(length_bytes: usize, flags: c_int, fd: c_int, offset: i64) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let anywhere = ptr::null_mut();
         // SAFETY: no address is asked for, so no memory that is in use can be replaced.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), length_bytes, protection, flags, fd, offset) };
+        let start = unsafe { libc::mmap(anywhere, length_bytes, protection, flags, fd, offset) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

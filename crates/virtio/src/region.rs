@@ -85,10 +85,10 @@ impl GuestRegion {
         debug_assert!(start.is_multiple_of(page_bytes));
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        let anywhere = std::ptr::null_mut();
         // SAFETY: without MAP_FIXED, a new mapping touches no other.
-        let mapped =
-            unsafe { mmap(std::ptr::null_mut(), length, protection, flags, fd.as_fd(), start) }
-                .map_err(|errno| MemoryError::Call { call: "mmap", source: errno.into() })?;
+        let mapped = unsafe { mmap(anywhere, length, protection, flags, fd.as_fd(), start) }
+            .map_err(|errno| MemoryError::Call { call: "mmap", source: errno.into() })?;
         let base = NonNull::new(mapped.cast::<u8>())
             .ok_or(MemoryError::Call { call: "mmap", source: rustix::io::Errno::NOMEM.into() })?;
         // Neither is worth refusing memory for: they keep guest memory out of core files and out

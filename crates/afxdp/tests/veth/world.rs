@@ -126,9 +126,9 @@ impl Wire {
     fn set<T>(&self, level: i32, name: i32, value: &T) {
         let length = u32::try_from(size_of::<T>()).unwrap();
         let place = ptr::from_ref(value).cast();
+        let fd = self.socket.as_raw_fd();
         // SAFETY: a live value of the length given.
-        let result =
-            unsafe { libc::setsockopt(self.socket.as_raw_fd(), level, name, place, length) };
+        let result = unsafe { libc::setsockopt(fd, level, name, place, length) };
         assert_eq!(result, 0, "setsockopt {level} {name}: {}", std::io::Error::last_os_error());
     }
 

@@ -48,9 +48,9 @@ impl Guest {
     /// Delivers a frame whose first 20 bytes are private.
     fn deliver(&mut self, frame: &[u8]) -> Result<(), Refusal> {
         let (head, payload) = frame.split_at(20);
+        let length_bytes = u32::try_from(payload.len()).unwrap();
         // SAFETY: `frame` outlives the call.
-        let segment =
-            unsafe { Segment::new(payload.as_ptr(), u32::try_from(payload.len()).unwrap()) };
+        let segment = unsafe { Segment::new(payload.as_ptr(), length_bytes) };
         self.queue.deliver(&Outgoing::new(head, &[segment]))
     }
 
