@@ -33,6 +33,8 @@ struct Vring {
     /// `Some(None)`: the driver never kicks.
     kick: Option<Option<OwnedFd>>,
     call: Option<OwnedFd>,
+    /// Where the front end hears that the ring is broken.
+    err: Option<OwnedFd>,
     is_enabled: bool,
     is_running: bool,
 }
@@ -98,6 +100,16 @@ impl Guest {
     /// Says whether a driver works the port: its receiveq of pair 0 runs and is enabled.
     pub(crate) fn is_up(&self) -> bool {
         self.vrings.first().is_some_and(|vring| vring.is_running && vring.is_enabled)
+    }
+
+    /// Tells the front end that a ring is broken (vhost-user, SET_VRING_ERR), if it wants to hear.
+    pub(crate) fn signal_broken(&self, index: u16) {
+        let vring = self.vrings.get(usize::from(index));
+        if let Some(err) = vring.and_then(|vring| vring.err.as_ref())
+            && let Err(error) = rustix::io::write(err, &1u64.to_ne_bytes())
+        {
+            log::debug!("ring {index}: its front end does not hear that it is broken: {error}");
+        }
     }
 
     /// The guest with the data path that runs its rings, to carry out messages.
@@ -320,10 +332,8 @@ impl Backend for Attached<'_> {
     }
 
     fn set_vring_err(&mut self, index: u16, err: Option<OwnedFd>) -> Result<(), Refused> {
-        // Nothing is ever signalled there: a broken ring is logged and counted. The descriptor is
-        // closed.
-        drop(err);
-        self.vring(index).map(drop)
+        self.vring(index)?.err = err;
+        Ok(())
     }
 
     fn set_vring_enable(&mut self, index: u16, enabled: bool) -> Result<(), Refused> {

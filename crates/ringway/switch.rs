@@ -272,6 +272,9 @@ impl Switch {
         for event in self.datapath.take_events() {
             let Event::QueueFault { port: id, vring, fault } = event;
             let Some(port) = self.ports.values_mut().find(|port| port.id == id) else { continue };
+            if let Behind::Guest(guest) = &port.behind {
+                guest.guest.signal_broken(vring);
+            }
             port.faults_logged += 1;
             if port.faults_logged <= FAULTS_LOGGED {
                 let kind = if vring.is_multiple_of(2) { "receiveq" } else { "transmitq" };

@@ -6,23 +6,12 @@ use std::os::unix::net::UnixListener;
 use serde_json::json;
 
 use crate::support::front_end::FrontEnd;
-use crate::support::switch::{Switch, ringway};
+use crate::support::switch::{Switch, guests, ringway};
 use crate::support::{ALICE, BOB, BROADCAST, frame};
-
-const TWO_GUESTS: &str = r#"
-[[port]]
-name = "alice"
-type = "vhost-user"
-socket = "DIR/alice.sock"
-[[port]]
-name = "bob"
-type = "vhost-user"
-socket = "DIR/bob.sock"
-"#;
 
 #[test]
 fn ports_come_and_go_while_others_lose_no_frame() {
-    let switch = Switch::with_config(TWO_GUESTS);
+    let switch = Switch::with_config(&guests(&["alice", "bob"]));
     let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
     let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));
     let mut rpc = switch.connect();
@@ -85,7 +74,7 @@ fn a_hundred_ports_added_and_removed_a_thousand_times_leave_nothing() {
 
 #[test]
 fn configuration_is_saved_and_starts_the_same_switch() {
-    let mut switch = Switch::with_config(TWO_GUESTS);
+    let mut switch = Switch::with_config(&guests(&["alice", "bob"]));
     let socket = switch.path("vm3.sock");
     switch.run(&[
         "port",
@@ -117,7 +106,7 @@ fn configuration_is_saved_and_starts_the_same_switch() {
 
 #[test]
 fn listings_are_tables_for_people_and_json_for_programs() {
-    let switch = Switch::with_config(TWO_GUESTS);
+    let switch = Switch::with_config(&guests(&["alice", "bob"]));
 
     for listing in [
         &["port", "list"][..],
@@ -152,7 +141,7 @@ fn bad_line_gets_an_error_object_and_closes_nothing() {
 
 #[test]
 fn client_that_stops_reading_or_writing_stalls_nobody() {
-    let switch = Switch::with_config(TWO_GUESTS);
+    let switch = Switch::with_config(&guests(&["alice", "bob"]));
     let mut half = switch.connect();
     half.stream.write_all(br#"{"jsonrpc": "2.0", "id""#).unwrap();
     let mut deaf = switch.connect();
@@ -200,7 +189,7 @@ fn wrong_configuration_is_refused_with_file_line_and_key() {
 
 #[test]
 fn refused_port_says_why_and_disturbs_nothing() {
-    let switch = Switch::with_config(TWO_GUESTS);
+    let switch = Switch::with_config(&guests(&["alice", "bob"]));
     let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
     let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));
     let directory = switch.path("directory");
@@ -229,7 +218,7 @@ fn refused_port_says_why_and_disturbs_nothing() {
 
 #[test]
 fn stale_socket_file_is_replaced() {
-    let mut switch = Switch::with_config(TWO_GUESTS);
+    let mut switch = Switch::with_config(&guests(&["alice", "bob"]));
 
     switch.kill_and_start();
 
@@ -254,7 +243,7 @@ fn wrong_usage_exits_with_2_and_a_missing_daemon_with_1() {
 
 #[test]
 fn two_poll_threads_share_the_queues() {
-    let config = format!("[threads]\ncores = [0, 1]\n{TWO_GUESTS}");
+    let config = format!("[threads]\ncores = [0, 1]\n{}", guests(&["alice", "bob"]));
     let switch = Switch::with_config(&config);
     let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
     let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));

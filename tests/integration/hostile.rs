@@ -4,28 +4,14 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use serde_json::json;
 use virtio::testing::{Buffer, TestMemory};
 
 use crate::support::front_end::{FrontEnd, RING_ENTRIES};
-use crate::support::messages::{Conversation, SET_VRING_CALL, SET_VRING_KICK};
-use crate::support::switch::Switch;
+use crate::support::messages::{Conversation, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK};
+use crate::support::switch::{Switch, guests};
 use crate::support::{ALICE, BOB, BROADCAST, frame, wait_for};
-
-const THREE_GUESTS: &str = r#"
-[[port]]
-name = "alice"
-type = "vhost-user"
-socket = "DIR/alice.sock"
-[[port]]
-name = "bob"
-type = "vhost-user"
-socket = "DIR/bob.sock"
-[[port]]
-name = "mallory"
-type = "vhost-user"
-socket = "DIR/mallory.sock"
-"#;
 
 /// Two guests that behave and a port for one that does not.
 struct Lab {
@@ -36,7 +22,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let switch = Switch::with_config(THREE_GUESTS);
+        let switch = Switch::with_config(&guests(&["alice", "bob", "mallory"]));
         let alice = FrontEnd::plug_in(&switch.path("alice.sock"));
         let bob = FrontEnd::plug_in(&switch.path("bob.sock"));
         Self { switch, alice, bob }
@@ -202,6 +188,20 @@ fn available_index_that_jumps_stops_the_queue() {
     lab.assert_others_unharmed();
     drop(mallory);
     lab.assert_unharmed();
+}
+
+#[test]
+fn front_end_that_wants_to_hear_of_a_broken_ring_does() {
+    let lab = Lab::new();
+    let mut mallory = lab.mallory();
+    let err = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    mallory.send_descriptor(SET_VRING_ERR, 1, err.as_fd());
+
+    mallory.driver(1).set_available_index(RING_ENTRIES + 1);
+    mallory.kick(1);
+
+    let mut count = [0; 8];
+    wait_for("word of the broken ring", || rustix::io::read(&err, &mut count).ok());
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod control;
 mod forwarding;
 mod guests;
 mod hostile;
+mod readme;
 mod support;
 mod uplink;
 mod vlan;

@@ -1,6 +1,6 @@
 //! A guest in this process: a vhost-user front end with its driver and memory.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -263,6 +263,12 @@ impl FrontEnd {
     /// The first buffer of a ring.
     pub(crate) fn buffer(&self, ring: usize) -> u64 {
         self.rings[ring].buffer(0)
+    }
+
+    /// Sends a descriptor that belongs to a ring (SET_VRING_ERR).
+    pub(crate) fn send_descriptor(&mut self, request: u32, ring: u64, descriptor: BorrowedFd<'_>) {
+        self.conversation.send_u64(request, &[ring], &[descriptor]);
+        self.synchronise();
     }
 
     /// Kicks a ring whether the switch wants it or not.

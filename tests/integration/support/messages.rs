@@ -20,6 +20,7 @@ pub(crate) const SET_VRING_ADDR: u32 = 9;
 pub(crate) const SET_VRING_BASE: u32 = 10;
 pub(crate) const SET_VRING_KICK: u32 = 12;
 pub(crate) const SET_VRING_CALL: u32 = 13;
+pub(crate) const SET_VRING_ERR: u32 = 14;
 pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
 pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;

@@ -18,9 +18,9 @@ impl PacketSocket {
     /// Opens one on an interface of the calling thread's network namespace.
     pub(crate) fn open(interface: &str) -> Self {
         let all = i32::from(0x0003u16.to_be());
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: a system call with three integers.
-        let socket =
-            unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, all) };
+        let socket = unsafe { libc::socket(libc::AF_PACKET, kind, all) };
         assert!(socket >= 0, "packet socket: {}", io::Error::last_os_error());
         // SAFETY: the descriptor was just made and nobody else has it.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };

@@ -246,3 +246,11 @@ impl Rpc {
         self.send(&request.to_string())
     }
 }
+
+/// A configuration with a guest's port for each name; their sockets are `NAME.sock`.
+pub(crate) fn guests(names: &[&str]) -> String {
+    let port = |name: &&str| {
+        format!("[[port]]\nname = '{name}'\ntype = 'vhost-user'\nsocket = 'DIR/{name}.sock'\n")
+    };
+    names.iter().map(port).collect()
+}

@@ -1,0 +1,72 @@
+//! What README.md and `config/` show people is what the binary takes.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use crate::support::switch::ringway;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// The lines of README's code blocks in this language.
+fn shown(language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let begin = format!("```{language}\n");
+    let blocks = text.split(&begin).skip(1);
+    let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
+    lines.map(str::to_owned).collect()
+}
+
+fn check(file: &Path) -> (Option<i32>, String) {
+    let output = ringway(&["check", file.to_str().unwrap()]);
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn configurations_that_are_shown_pass_the_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("readme.toml");
+    // Not every machine has libvirt's account.
+    let text = shown("toml").join("\n").replace("libvirt-qemu", "root");
+    assert!(text.contains("[[port]]"), "README.md shows no configuration");
+
+    std::fs::write(&file, text).unwrap();
+
+    assert_eq!(check(&file), (Some(0), String::new()));
+    let (status, errors) = check(&root().join("config/ringway.toml"));
+    assert_eq!(status, Some(0), "{errors}");
+}
+
+#[test]
+fn commands_that_are_shown_are_commands() {
+    let mut wrong = String::new();
+    let lines = shown("sh");
+    let commands = lines.iter().filter(|line| line.starts_with("ringway ") && !line.contains('&'));
+    let mut seen = 0;
+
+    for line in commands {
+        let words: Vec<&str> = line.split('#').next().unwrap().split_whitespace().skip(1).collect();
+        let output = ringway(&[&["--control", "/nonexistent/control.sock"], &words[..]].concat());
+        // 2 is wrong usage; 1, no daemon there.
+        if output.status.code() != Some(1) {
+            writeln!(wrong, "{line}: {output:?}").unwrap();
+        }
+        seen += 1;
+    }
+
+    assert_eq!(wrong, "");
+    assert!(seen >= 3, "README.md shows {seen} commands");
+}
+
+#[test]
+fn scripts_that_are_shown_are_there() {
+    let lines = shown("sh");
+    let scripts = lines.iter().filter(|line| line.starts_with("scripts/"));
+    let names: Vec<&str> = scripts.filter_map(|line| line.split(' ').next()).collect();
+
+    assert!(names.contains(&"scripts/demo") && names.contains(&"scripts/test"), "{names:?}");
+    for name in names {
+        assert!(root().join(name).is_file(), "{name}");
+    }
+}
