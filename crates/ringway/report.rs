@@ -5,6 +5,7 @@
 //! port, out what left by it. Nothing vanishes: `frames_in = drops_in + decided`, and
 //! `copies_ordered = frames_out + drops_out` but for what is on its way.
 
+use datapath::afxdp::Interface;
 use datapath::bridge::Entry;
 use datapath::frame::{Direction, DropReason};
 use datapath::{QueueStatistics, Snapshot, ThreadStatistics};
@@ -51,18 +52,11 @@ pub(crate) fn port(switch: &Switch, port: &Port) -> Value {
             report["mtu"] = json!(guest.guest.mtu());
         }
         Behind::Uplink(uplink) => {
-            let link = uplink.interface.statistics();
             report["mode"] = json!(uplink.interface.mode().as_str());
             report["program"] =
                 json!(if uplink.interface.is_native() { "native" } else { "generic" });
             report["queues"] = json!(uplink.interface.queue_count());
-            report["interface"] = json!({
-                "rx_dropped": link.rx_dropped,
-                "rx_missed": link.rx_missed,
-                "rx_errors": link.rx_errors,
-                "tx_dropped": link.tx_dropped,
-                "tx_errors": link.tx_errors,
-            });
+            report["interface"] = link(&uplink.interface);
         }
     }
     report
@@ -76,16 +70,21 @@ pub(crate) fn statistics(switch: &Switch, port: &Port) -> Value {
     report["state"] = json!(if port.is_up() { "up" } else { "down" });
     report["queues"] = statistics.queues.iter().map(queue).collect();
     if let Behind::Uplink(uplink) = &port.behind {
-        let link = uplink.interface.statistics();
-        report["interface"] = json!({
-            "rx_dropped": link.rx_dropped,
-            "rx_missed": link.rx_missed,
-            "rx_errors": link.rx_errors,
-            "tx_dropped": link.tx_dropped,
-            "tx_errors": link.tx_errors,
-        });
+        report["interface"] = link(&uplink.interface);
     }
     report
+}
+
+/// What the interface itself has counted, as `ip -s link` shows it.
+fn link(interface: &Interface) -> Value {
+    let link = interface.statistics();
+    json!({
+        "rx_dropped": link.rx_dropped,
+        "rx_missed": link.rx_missed,
+        "rx_errors": link.rx_errors,
+        "tx_dropped": link.tx_dropped,
+        "tx_errors": link.tx_errors,
+    })
 }
 
 fn queue(queue: &QueueStatistics) -> Value {
