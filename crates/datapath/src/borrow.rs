@@ -63,8 +63,7 @@ impl PollThread {
                 self.order_here(id.slot, pair, at, &lent.forward, 0);
             }
             Target::Flood => {
-                let frame = self.work.burst.frames[at];
-                self.order_flood_here(at, &frame, &lent.forward, lent.ingress.slot, taken_by);
+                self.order_flood_here(at, &lent.forward, lent.ingress.slot, taken_by);
             }
         }
     }

@@ -48,6 +48,8 @@ fn send(queue: &mut Queue, burst: &Burst) -> Option<QueueFault> {
     let mut orders = std::mem::take(&mut queue.orders);
     let mut drops = DropCounts::default();
     let (mut frames, mut bytes, mut fault) = (0, 0, None);
+    let length_bytes = |order: &Order| burst.frames[order.frame].length_bytes as usize;
+    queue.prepare(orders.len(), orders.iter().map(length_bytes).sum());
     for order in &orders {
         match deliver(queue, burst, order) {
             Ok(length_bytes) => {

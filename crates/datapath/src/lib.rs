@@ -31,6 +31,7 @@ mod handover;
 mod idle;
 mod ingress;
 mod loans;
+mod orders;
 mod poll_threads;
 mod queue;
 mod queue_table;

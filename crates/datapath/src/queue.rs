@@ -107,6 +107,23 @@ impl Queue {
         }
     }
 
+    /// Adds a copy to those that are to leave by it, and counts `uncounted` copies as ordered. Its
+    /// `place` goes to the `touched` ones with the first.
+    #[inline]
+    pub(crate) fn order(
+        &mut self,
+        order: Order,
+        uncounted: u64,
+        place: u16,
+        touched: &mut Vec<u16>,
+    ) {
+        if self.orders.is_empty() {
+            touched.push(place);
+        }
+        self.ordered_copies += uncounted;
+        self.orders.push(order);
+    }
+
     /// Takes up to a burst of frames in. Queues that are stopping or stopped take none.
     pub(crate) fn receive(&mut self, burst: &mut Burst) -> Result<(), QueueFault> {
         match &mut self.kind {
@@ -154,6 +171,18 @@ impl Queue {
             }
             Kind::Guest { .. } => {}
             Kind::Interface(queue) => queue.release(),
+        }
+    }
+
+    /// Gets ready for so many frames of so many bytes together, which are about to be delivered.
+    pub(crate) fn prepare(&mut self, frames: usize, bytes: usize) {
+        match &mut self.kind {
+            Kind::Guest { receiveq: Some(receiveq), .. }
+                if receiveq.state == RingState::Running && receiveq.is_enabled =>
+            {
+                receiveq.ring.prepare(frames, bytes);
+            }
+            Kind::Guest { .. } | Kind::Interface(_) => {}
         }
     }
 

@@ -24,6 +24,7 @@ use crate::commands::Stop;
 use crate::counters::{Counters, ThreadCounters, add};
 use crate::handover::{Lent, Link};
 use crate::idle::{Bed, EMPTY_POLLS_BEFORE_IDLE, TURNS_BETWEEN_LOOKS};
+use crate::orders::Direct;
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
 use crate::settings::PollMode;
@@ -51,6 +52,8 @@ pub(crate) struct Work {
     pub(crate) borrowers: u16,
     /// Ingress drops of this burst.
     pub(crate) drops: DropCounts,
+    /// Where the next frame leaves if it belongs to the same train as the one before it.
+    pub(crate) direct: Option<Direct>,
     /// Copies that floods of the polled queue may still cause in this turn.
     pub(crate) flood_copies_left: usize,
     /// Bytes of such copies.

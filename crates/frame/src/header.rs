@@ -109,6 +109,14 @@ impl Header {
         MacAddr([a, b, c, d, e, f])
     }
 
+    /// Says whether a frame goes where another of the same ingress port goes: the same addresses,
+    /// the same tag.
+    #[must_use]
+    #[inline]
+    pub fn goes_as(&self, other: &Self) -> bool {
+        self.bytes[..ADDRESSES_BYTES] == other.bytes[..ADDRESSES_BYTES] && self.tag == other.tag
+    }
+
     /// The tag that the frame was received with.
     #[must_use]
     pub const fn tag(&self) -> Option<VlanTag> {

@@ -13,24 +13,32 @@
 //!
 //! What was delivered lies in the used ring but is not visible until [`ReceiveQueue::release`]
 //! stores the index, once a burst.
+//!
+//! Chains are walked a burst ahead (`ahead.rs`), so that the memory they point to is on its way
+//! into the cache when the frames are copied.
 
 #![allow(unsafe_code)]
+
+mod ahead;
 
 use frame::{BURST_FRAMES, Outgoing, Room};
 
 use crate::chain::{Chains, Wanted};
 use crate::memory::Piece;
 use crate::signal::Signals;
+use crate::vring::prefetch_for_writing;
 use crate::{Features, QueueFault, SetupError, VringSetup};
+use ahead::{Ahead, MAX_PIECES, Walked};
 
 /// Most chains that one frame may take: 64 KiB over buffers of 1,500 bytes, and some.
 const MAX_MERGED: usize = 64;
 
-/// Most pieces that one frame may take. A chain whose pieces do not fit gives what fits.
-const MAX_PIECES: usize = 4 * BURST_FRAMES;
-
 /// Most descriptors walked for one frame, but for the last chain's.
 const DESCRIPTOR_BUDGET: u32 = 1_024;
+
+/// How many chains before it is walked a chain's descriptor is asked for: two cache lines of
+/// descriptors, which take about as long to come as so many frames to copy.
+const PREFETCH_DISTANCE: u16 = 8;
 
 /// Longest header in front of a frame.
 const MAX_NET_HEADER_BYTES: usize = 12;
@@ -50,14 +58,6 @@ pub enum Refusal {
     Fault(#[from] QueueFault),
 }
 
-/// A chain that will take a part of the frame.
-#[derive(Debug, Clone, Copy)]
-struct Peeked {
-    head: u16,
-    /// Where its pieces end within `ReceiveQueue::pieces`.
-    pieces_end: usize,
-}
-
 /// The receiveq of a guest: our egress. One owner at a time.
 #[derive(Debug)]
 pub struct ReceiveQueue {
@@ -72,9 +72,8 @@ pub struct ReceiveQueue {
     net_header_bytes: usize,
     /// Chains that one frame may take.
     most_merged: usize,
-    /// Scratch of [`deliver`](Self::deliver): never grows.
-    pieces: Vec<Piece>,
-    peeked: Vec<Peeked>,
+    /// Chains from `next` on that were walked and not filled yet.
+    ahead: Ahead,
 }
 
 impl ReceiveQueue {
@@ -94,12 +93,38 @@ impl ReceiveQueue {
             seen_available: 0,
             net_header_bytes: setup.features.net_header_bytes(),
             most_merged: if merges { MAX_MERGED } else { 1 },
-            pieces: Vec::with_capacity(MAX_PIECES),
-            peeked: Vec::with_capacity(MAX_MERGED),
+            ahead: Ahead::new(),
             chains,
         };
         let _ = queue.enable_notifications();
         Ok(queue)
+    }
+
+    /// Walks the chains that so many frames of so many bytes together are likely to take, and asks
+    /// the processor for the memory they point to, so that the copies need not wait for it. To be
+    /// called before a burst is delivered; nothing depends on it but speed.
+    pub fn prepare(&mut self, frames: usize, bytes: usize) {
+        let needed_bytes = bytes.saturating_add(frames * self.net_header_bytes);
+        let wanted = frames.min(BURST_FRAMES);
+        if usize::from(self.seen_available) < wanted {
+            match self.chains.available(self.published, self.next) {
+                Ok(available) => self.seen_available = available,
+                // Whoever delivers meets it again.
+                Err(_) => return,
+            }
+        }
+        let (mut count, mut room_bytes) = self.ahead.totals();
+        let mut budget = DESCRIPTOR_BUDGET;
+        while (count < wanted || room_bytes < needed_bytes)
+            && count < usize::from(self.seen_available)
+            && !self.ahead.is_half_full()
+            && budget > 0
+        {
+            let Ok((walked, descriptors)) = self.walk_next(count) else { return };
+            count += 1;
+            room_bytes = room_bytes.saturating_add(walked.room_bytes);
+            budget = budget.saturating_sub(descriptors);
+        }
     }
 
     /// Writes net header and frame into the guest's next buffers. The guest sees them at the next
@@ -108,75 +133,99 @@ impl ReceiveQueue {
     /// # Errors
     ///
     /// [`Refusal`]; nothing was consumed then.
+    #[inline]
     pub fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), Refusal> {
         self.chains.check_alive()?;
-        self.peek(self.net_header_bytes + frame.length_bytes)?;
-        self.write(frame);
+        let chains = self.find_room(self.net_header_bytes + frame.length_bytes)?;
+        self.write(frame, chains);
         Ok(())
     }
 
-    /// Walks as many chains as `needed_bytes` take.
+    /// Finds out how many chains so many bytes take, which are then walked.
     #[inline]
-    fn peek(&mut self, needed_bytes: usize) -> Result<(), Refusal> {
-        self.pieces.clear();
-        self.peeked.clear();
-        let mut room_bytes = 0usize;
+    fn find_room(&mut self, needed_bytes: usize) -> Result<usize, Refusal> {
+        let (mut count, mut room_bytes) = (0, 0usize);
         let mut budget = DESCRIPTOR_BUDGET;
         while room_bytes < needed_bytes {
-            let count = self.peeked.len();
             if count >= self.most_merged || budget == 0 {
                 return Err(Refusal::TooSmall);
             }
-            if count >= usize::from(self.seen_available) {
-                self.seen_available = self.chains.available(self.published, self.next)?;
-                if count >= usize::from(self.seen_available) {
-                    return Err(Refusal::NoBuffer);
+            let walked = match self.ahead.get(count) {
+                Some(walked) => walked,
+                None => {
+                    let (walked, descriptors) = self.walk_one_more(count)?;
+                    budget = budget.saturating_sub(descriptors);
+                    walked
                 }
-            }
-            let (chain_bytes, descriptors) = self.peek_chain(count)?;
+            };
             // The header is not split between chains.
-            if count == 0 && chain_bytes < self.net_header_bytes {
+            if count == 0 && walked.room_bytes < self.net_header_bytes {
                 return Err(Refusal::TooSmall);
             }
-            room_bytes = room_bytes.saturating_add(chain_bytes);
-            budget = budget.saturating_sub(descriptors);
+            room_bytes = room_bytes.saturating_add(walked.room_bytes);
+            count += 1;
         }
-        Ok(())
+        Ok(count)
     }
 
-    /// Walks the chain that is `count` behind the next one. Returns its usable bytes and how many
-    /// descriptors it has.
+    /// Walks the chain behind the `count` that are walked, if it is available.
+    fn walk_one_more(&mut self, count: usize) -> Result<(Walked, u32), Refusal> {
+        if count >= usize::from(self.seen_available) {
+            self.seen_available = self.chains.available(self.published, self.next)?;
+            if count >= usize::from(self.seen_available) {
+                return Err(Refusal::NoBuffer);
+            }
+        }
+        self.ahead.make_room();
+        Ok(self.walk_next(count)?)
+    }
+
+    /// Walks the chain behind the `count` that are walked. Returns it and how many descriptors it
+    /// has.
     #[inline]
-    fn peek_chain(&mut self, count: usize) -> Result<(usize, u32), QueueFault> {
-        #[expect(clippy::cast_possible_truncation, reason = "less than MAX_MERGED")]
+    fn walk_next(&mut self, count: usize) -> Result<(Walked, u32), QueueFault> {
+        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_PIECES")]
         let position = self.next.wrapping_add(count as u16);
-        let head = self.chains.ring.available_head(position);
-        let pieces = &mut self.pieces;
-        let mut chain_bytes = 0usize;
+        let ring = &self.chains.ring;
+        // The next burst's descriptors, by the time they are needed.
+        ring.prefetch_descriptor(ring.available_head(position.wrapping_add(PREFETCH_DISTANCE)));
+        let head = ring.available_head(position);
+        let pieces = &mut self.ahead.pieces;
+        let mut room_bytes = 0usize;
         let walked = self.chains.walk(head, Wanted::Writable, &mut |piece: Piece| {
             if pieces.len() < MAX_PIECES {
-                chain_bytes += piece.length_bytes as usize;
+                prefetch_for_writing(piece.host, piece.length_bytes);
+                room_bytes += piece.length_bytes as usize;
                 pieces.push(piece);
             }
-        })?;
-        self.peeked.push(Peeked { head, pieces_end: self.pieces.len() });
-        Ok((chain_bytes, walked.descriptors))
+        });
+        let walked = match walked {
+            Ok(walked) => walked,
+            Err(fault) => {
+                self.ahead.forget_last_pieces();
+                return Err(fault);
+            }
+        };
+        let chain = Walked { head, pieces_end: self.ahead.pieces.len(), room_bytes };
+        self.ahead.walked.push(chain);
+        Ok((chain, walked.descriptors))
     }
 
-    /// Writes header and frame into the chains that were walked, and their used entries.
+    /// Writes header and frame into the first so many chains that were walked, and their used
+    /// entries.
     #[inline]
-    fn write(&mut self, frame: &Outgoing<'_>) {
+    fn write(&mut self, frame: &Outgoing<'_>, chains: usize) {
         let mut header = [0; MAX_NET_HEADER_BYTES];
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_MERGED")]
-        let num_buffers = self.peeked.len() as u16;
+        let num_buffers = chains as u16;
         // Behind the end of the header where it has ten bytes, and then not sent.
         header[10..].copy_from_slice(&num_buffers.to_le_bytes());
         let mut header = &header[..self.net_header_bytes];
         let mut reader = frame.reader();
-        let mut start = 0;
-        for peeked in &self.peeked {
+        for _ in 0..chains {
+            let Some((chain, pieces)) = self.ahead.take() else { break };
             let mut written_bytes = 0usize;
-            for piece in &self.pieces[start..peeked.pieces_end] {
+            for piece in pieces {
                 // SAFETY: the piece is mapped guest memory by `Translator::translate`, as long as
                 // the map, which this queue holds; there are no references to guest memory.
                 let mut room = unsafe { Room::new(piece.host.0, piece.length_bytes) };
@@ -184,20 +233,12 @@ impl ReceiveQueue {
                 header = &header[count..];
                 written_bytes += count + reader.copy_to(&mut room);
             }
-            start = peeked.pieces_end;
             #[expect(clippy::cast_possible_truncation, reason = "at most header and frame")]
-            self.chains.ring.set_used(self.next, peeked.head, written_bytes as u32);
+            self.chains.ring.set_used(self.next, chain.head, written_bytes as u32);
             self.next = self.next.wrapping_add(1);
         }
+        self.ahead.rewind();
         self.seen_available = self.seen_available.wrapping_sub(num_buffers);
-        self.prefetch_next();
-    }
-
-    /// Asks for the descriptor that the next frame but one needs.
-    #[inline]
-    fn prefetch_next(&self) {
-        let head = self.chains.ring.available_head(self.next.wrapping_add(1));
-        self.chains.ring.prefetch_descriptor(head);
     }
 
     /// Gives everything delivered to the driver, visible at once. True if the driver asked to be

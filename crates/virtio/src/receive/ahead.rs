@@ -1,0 +1,103 @@
+//! Chains of a receiveq that were walked before a frame needs them.
+//!
+//! ```text
+//!   walked   │ taken │ taken │ chain │ chain │ chain │
+//!   pieces   │ … taken …     │ │ │ │ │ │ │ │ │ │ │ │      a chain's end where the next one begins
+//! ```
+//!
+//! Nothing is consumed here: the ring knows only of chains that were filled. What a guest does to
+//! a chain after it was walked changes nothing, since the ring keeps the memory that its pieces
+//! lie in.
+
+use frame::BURST_FRAMES;
+
+use crate::memory::Piece;
+
+/// Most pieces that one frame may take. A chain whose pieces do not fit gives what fits.
+pub(super) const MAX_PIECES: usize = 4 * BURST_FRAMES;
+
+/// A chain that was walked: it will take a part of a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walked {
+    pub(super) head: u16,
+    /// Where its pieces end within `Ahead::pieces`.
+    pub(super) pieces_end: usize,
+    /// What its pieces hold.
+    pub(super) room_bytes: usize,
+}
+
+/// Chains that were walked and not filled yet, the oldest first. Never grows.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    pub(super) walked: Vec<Walked>,
+    pub(super) pieces: Vec<Piece>,
+    /// How many of `walked` were taken.
+    taken: usize,
+    /// Where the pieces of those end.
+    pieces_taken: usize,
+}
+
+impl Ahead {
+    pub(super) fn new() -> Self {
+        let (walked, pieces) = (Vec::with_capacity(MAX_PIECES), Vec::with_capacity(MAX_PIECES));
+        Self { walked, pieces, taken: 0, pieces_taken: 0 }
+    }
+
+    /// The chain that is `count` behind the oldest.
+    #[inline]
+    pub(super) fn get(&self, count: usize) -> Option<Walked> {
+        self.walked.get(self.taken + count).copied()
+    }
+
+    /// How many chains there are, and what they hold.
+    pub(super) fn totals(&self) -> (usize, usize) {
+        let left = self.walked.get(self.taken..).unwrap_or_default();
+        (left.len(), left.iter().fold(0, |sum, walked| walked.room_bytes.saturating_add(sum)))
+    }
+
+    /// Says whether to walk no further ahead than needed.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.walked.len().max(self.pieces.len()) >= MAX_PIECES / 2
+    }
+
+    /// Makes room for one more chain by forgetting what was taken.
+    pub(super) fn make_room(&mut self) {
+        if !self.is_half_full() || self.taken == 0 {
+            return;
+        }
+        self.walked.drain(..self.taken);
+        self.pieces.drain(..self.pieces_taken);
+        for walked in &mut self.walked {
+            walked.pieces_end -= self.pieces_taken;
+        }
+        (self.taken, self.pieces_taken) = (0, 0);
+    }
+
+    /// Forgets the pieces of a chain that could not be walked to its end.
+    pub(super) fn forget_last_pieces(&mut self) {
+        self.pieces.truncate(self.walked.last().map_or(0, |walked| walked.pieces_end));
+    }
+
+    /// Takes the oldest chain.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<(Walked, &[Piece])> {
+        if self.taken == self.walked.len() {
+            return None;
+        }
+        let chain = self.walked[self.taken];
+        let start = self.pieces_taken;
+        self.taken += 1;
+        self.pieces_taken = chain.pieces_end;
+        Some((chain, &self.pieces[start..chain.pieces_end]))
+    }
+
+    /// Starts at the front again once all chains are taken.
+    #[inline]
+    pub(super) fn rewind(&mut self) {
+        if self.taken == self.walked.len() {
+            self.walked.clear();
+            self.pieces.clear();
+            (self.taken, self.pieces_taken) = (0, 0);
+        }
+    }
+}
