@@ -14,10 +14,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use frame::{
-    Burst, DropReason, Frame, HEADER_BYTES, Header, MIN_WIRE_FRAME_BYTES, Outgoing, SegmentRange,
-    TAG_BYTES,
-};
+use frame::{Burst, DropReason, MIN_WIRE_FRAME_BYTES, Outgoing, SegmentRange, TAG_BYTES};
 
 use crate::rings::Descriptor;
 use crate::socket::Socket;
@@ -145,26 +142,36 @@ impl XdpQueue {
         if self.is_mid_frame {
             return Err(Some(DropReason::Oversized));
         }
-        let mut first = [0; HEADER_BYTES + TAG_BYTES];
         let Descriptor { address, length_bytes, .. } = *descriptor;
         let umem = &self.part.umem;
-        let count = umem.read(address, length_bytes, &mut first).ok_or(DropReason::Oversized)?;
-        let header = Header::parse(&first[..count])?;
-        let taken = u32::try_from(header.taken_bytes()).map_err(|_| DropReason::Oversized)?;
-        let rest = length_bytes - taken;
-        let start = u32::try_from(burst.segments.len()).map_err(|_| DropReason::Oversized)?;
-        if rest > 0 {
-            let segment = umem.segment(address + u64::from(taken), rest);
-            burst.segments.push(segment.ok_or(DropReason::Oversized)?);
-        }
-        let tag_bytes = if header.tag().is_some() { 4 } else { 0 };
-        burst.frames.push(Frame {
-            header,
-            segments: SegmentRange { start, count: u32::from(rest > 0) },
-            length_bytes: length_bytes - tag_bytes,
-            token: chunk_of(address),
-        });
-        Ok(())
+        burst
+            .push_with(|frame, segments| {
+                let mut is_inside = true;
+                let parsed = frame.header.read(|first| {
+                    let count = umem.read(address, length_bytes, first);
+                    is_inside = count.is_some();
+                    count.unwrap_or_default()
+                });
+                if !is_inside {
+                    return Err(DropReason::Oversized);
+                }
+                parsed?;
+                let header = &frame.header;
+                let taken =
+                    u32::try_from(header.taken_bytes()).map_err(|_| DropReason::Oversized)?;
+                let rest = length_bytes.saturating_sub(taken);
+                let start = u32::try_from(segments.len()).map_err(|_| DropReason::Oversized)?;
+                if rest > 0 {
+                    let segment = umem.segment(address + u64::from(taken), rest);
+                    segments.push(segment.ok_or(DropReason::Oversized)?);
+                }
+                let tag_bytes = if header.tag().is_some() { 4 } else { 0 };
+                frame.segments = SegmentRange { start, count: u32::from(rest > 0) };
+                frame.length_bytes = length_bytes - tag_bytes;
+                frame.token = chunk_of(address);
+                Ok(())
+            })
+            .map_err(Some)
     }
 
     /// Takes back the chunk of a frame that was delivered or dropped everywhere. Each token that

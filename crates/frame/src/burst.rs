@@ -42,6 +42,16 @@ pub struct Frame {
     pub token: u64,
 }
 
+impl Frame {
+    /// No frame: what a place in a burst holds before a frame is read into it.
+    pub const EMPTY: Self = Self {
+        header: Header::EMPTY,
+        segments: SegmentRange { start: 0, count: 0 },
+        length_bytes: 0,
+        token: 0,
+    };
+}
+
 /// Frames taken from one ingress queue, and what was dropped on taking them.
 #[derive(Debug, Default)]
 pub struct Burst {
@@ -70,6 +80,30 @@ impl Burst {
     pub fn clear(&mut self) {
         self.frames.clear();
         self.segments.clear();
+    }
+
+    /// Adds a frame, which `read` puts into its place.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`; the frame is not added then.
+    #[inline]
+    pub fn push_with<E>(
+        &mut self,
+        read: impl FnOnce(&mut Frame, &mut Vec<Segment>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let segments = self.segments.len();
+        // Read in place: a frame is more than a cache line, and this is done for each.
+        self.frames.push(Frame::EMPTY);
+        let outcome = match self.frames.last_mut() {
+            Some(frame) => read(frame, &mut self.segments),
+            None => return Ok(()),
+        };
+        if outcome.is_err() {
+            self.frames.pop();
+            self.segments.truncate(segments);
+        }
+        outcome
     }
 
     /// The payload of one of its frames.

@@ -3,18 +3,22 @@
 //! ```text
 //!   received   │ destination, source │ tag │ type, payload …              (tag: if there is one)
 //!                        │              │         │
-//!   private    │ destination, source │ type, payload, at most 64 bytes │  tag: Option<VlanTag>
+//!   private    │ destination, source │ type, payload, 64 bytes in all │   tag: Option<VlanTag>
 //!                        │                        │
 //!   sent       │ destination, source │ tag │ type, payload │ segments …  (tag: if the port wants it)
 //! ```
 //!
-//! Everything that is checked or changed is this copy, and this copy is what leaves.
+//! Everything that is checked or changed is this copy, and this copy is what leaves. It is made
+//! where it stays: a tag is taken out by moving the addresses over it, so the header then begins
+//! four bytes later.
+//!
 //! Ethernet: IEEE 802.3-2018, 3; tags: 802.1Q-2018, 9.
 
 use crate::{DropReason, ETHERNET_HEADER_BYTES, MacAddr, VlanTag};
 
-/// Most bytes of a frame, without its tag, that are copied into a [`Header`]: one cache line.
-/// Enough for the ports of TCP or UDP behind IPv6 (14 + 40 + 4) or IPv4 with options (14 + 44 + 4).
+/// Most bytes of a frame, its tag included, that are copied into a [`Header`]: one cache line.
+/// Enough for the ports of TCP or UDP behind IPv6 (14 + 40 + 4) or IPv4 with options (14 + 44 + 4),
+/// less four where there was a tag.
 pub const HEADER_BYTES: usize = 64;
 
 /// Length of a VLAN tag: TPID and control information.
@@ -23,18 +27,25 @@ pub const TAG_BYTES: usize = 4;
 const ADDRESSES_BYTES: usize = 12;
 
 /// The private copy of a frame's first bytes. See the module's drawing.
+// Aligned so that copies in steps of 16 bytes, in and out, touch the same 16 bytes: a load that
+// spans two stores just made has to wait for both.
 #[derive(Debug, Clone, Copy)]
-#[repr(C, align(8))]
+#[repr(C, align(16))]
 pub struct Header {
     bytes: [u8; HEADER_BYTES],
-    /// Valid bytes: 14 to [`HEADER_BYTES`].
-    length_bytes: u8,
+    /// Where the header begins: behind the room of a tag that was taken out.
+    start: u8,
+    /// Where it ends.
+    end: u8,
     tag: Option<VlanTag>,
 }
 
 impl Header {
-    /// Parses a frame's first bytes: give it as many as there are, up to
-    /// [`HEADER_BYTES`]` + `[`TAG_BYTES`]; more are ignored.
+    /// No frame's header: 14 zero bytes.
+    pub const EMPTY: Self = Self { bytes: [0; HEADER_BYTES], start: 0, end: 14, tag: None };
+
+    /// Parses a frame's first bytes: give it as many as there are, up to [`HEADER_BYTES`]; more
+    /// are ignored.
     ///
     /// A tag of another type than 0x8100, and any tag behind the first, is payload.
     ///
@@ -43,61 +54,62 @@ impl Header {
     /// [`DropReason::Runt`] for less than 14 bytes, or 18 with a tag.
     #[inline]
     pub fn parse(first: &[u8]) -> Result<Self, DropReason> {
-        let mut padded = [0; HEADER_BYTES + TAG_BYTES];
-        let count = first.len().min(padded.len());
-        padded[..count].copy_from_slice(&first[..count]);
-        Self::parse_padded(&padded, count)
+        let mut header = Self::EMPTY;
+        header.read(|place| {
+            let count = first.len().min(place.len());
+            place[..count].copy_from_slice(&first[..count]);
+            count
+        })?;
+        Ok(header)
     }
 
-    /// As [`parse`](Self::parse), for first bytes that are private already: the first
-    /// `length_bytes` of `first`, and anything behind them. Copies of fixed size are what makes it
-    /// worth having.
+    /// Replaces this header by another frame's, whose first bytes `copy` puts into the place it
+    /// gets; it returns how many it had. What lies behind them is never sent nor looked at.
     ///
     /// # Errors
     ///
-    /// As [`parse`](Self::parse).
+    /// As [`parse`](Self::parse). The header is good for nothing then.
     #[inline]
-    pub fn parse_padded(
-        first: &[u8; HEADER_BYTES + TAG_BYTES],
-        length_bytes: usize,
-    ) -> Result<Self, DropReason> {
-        const REST_BYTES: usize = HEADER_BYTES - ADDRESSES_BYTES;
-        let length_bytes = length_bytes.min(first.len());
-        let [_, _, _, _, _, _, _, _, _, _, _, _, t0, t1, t2, t3, ..] = *first;
-        let is_tagged =
-            length_bytes >= ETHERNET_HEADER_BYTES && [t0, t1] == VlanTag::TPID.to_be_bytes();
+    pub fn read(
+        &mut self,
+        copy: impl FnOnce(&mut [u8; HEADER_BYTES]) -> usize,
+    ) -> Result<(), DropReason> {
+        let count = copy(&mut self.bytes).min(HEADER_BYTES);
+        let [_, _, _, _, _, _, _, _, _, _, _, _, t0, t1, t2, t3, ..] = self.bytes;
+        let is_tagged = count >= ETHERNET_HEADER_BYTES && [t0, t1] == VlanTag::TPID.to_be_bytes();
         let skip = if is_tagged { TAG_BYTES } else { 0 };
-        if length_bytes < ETHERNET_HEADER_BYTES + skip {
+        if count < ETHERNET_HEADER_BYTES + skip {
             return Err(DropReason::Runt);
         }
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..ADDRESSES_BYTES].copy_from_slice(&first[..ADDRESSES_BYTES]);
-        let from = ADDRESSES_BYTES + skip;
-        bytes[ADDRESSES_BYTES..].copy_from_slice(&first[from..from + REST_BYTES]);
-        let tag = is_tagged.then(|| VlanTag::from_bits(u16::from_be_bytes([t2, t3])));
+        self.tag = None;
+        if is_tagged {
+            self.bytes.copy_within(..ADDRESSES_BYTES, TAG_BYTES);
+            self.tag = Some(VlanTag::from_bits(u16::from_be_bytes([t2, t3])));
+        }
         #[expect(clippy::cast_possible_truncation, reason = "at most HEADER_BYTES")]
-        let length_bytes = (length_bytes - skip).min(HEADER_BYTES) as u8;
-        Ok(Self { bytes, length_bytes, tag })
+        let (start, end) = (skip as u8, count as u8);
+        (self.start, self.end) = (start, end);
+        Ok(())
     }
 
     /// How many of the frame's bytes as received this copy stands for, its tag included: the
     /// payload that still lies where it was received begins there.
     #[must_use]
     pub const fn taken_bytes(&self) -> usize {
-        self.length_bytes as usize + if self.tag.is_some() { TAG_BYTES } else { 0 }
+        self.end as usize
     }
 
     /// Bytes of the copy, without a tag: 14 to [`HEADER_BYTES`].
     #[must_use]
     pub const fn length_bytes(&self) -> usize {
-        self.length_bytes as usize
+        (self.end - self.start) as usize
     }
 
     /// The destination address.
     #[must_use]
     #[inline]
     pub const fn destination(&self) -> MacAddr {
-        let [a, b, c, d, e, f, ..] = self.bytes;
+        let [a, b, c, d, e, f, ..] = *self.addresses();
         MacAddr([a, b, c, d, e, f])
     }
 
@@ -105,7 +117,7 @@ impl Header {
     #[must_use]
     #[inline]
     pub const fn source(&self) -> MacAddr {
-        let [_, _, _, _, _, _, a, b, c, d, e, f, ..] = self.bytes;
+        let [_, _, _, _, _, _, a, b, c, d, e, f] = *self.addresses();
         MacAddr([a, b, c, d, e, f])
     }
 
@@ -114,7 +126,16 @@ impl Header {
     #[must_use]
     #[inline]
     pub fn goes_as(&self, other: &Self) -> bool {
-        self.bytes[..ADDRESSES_BYTES] == other.bytes[..ADDRESSES_BYTES] && self.tag == other.tag
+        self.addresses() == other.addresses() && self.tag == other.tag
+    }
+
+    /// Destination and source.
+    #[inline]
+    const fn addresses(&self) -> &[u8; ADDRESSES_BYTES] {
+        // Two places for the compiler to know the lengths: no check, no panic.
+        let (untagged, behind_tag) = (self.bytes.first_chunk(), self.bytes.split_at(TAG_BYTES).1);
+        let found = if self.start == 0 { untagged } else { behind_tag.first_chunk() };
+        found.expect("64 bytes hold four and twelve")
     }
 
     /// The tag that the frame was received with.
@@ -126,14 +147,15 @@ impl Header {
     /// The type or length field behind addresses and tag.
     #[must_use]
     pub const fn ether_type(&self) -> u16 {
-        u16::from_be_bytes([self.bytes[12], self.bytes[13]])
+        let at = self.start as usize + ADDRESSES_BYTES;
+        u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
     }
 
     /// The header without tag: addresses, type, and what was copied of the payload.
     #[must_use]
     #[inline]
     pub fn untagged(&self) -> &[u8] {
-        &self.bytes[..self.length_bytes()]
+        &self.bytes[usize::from(self.start)..usize::from(self.end)]
     }
 
     /// The header as it leaves: without a tag, or with this one, for which it is written into
@@ -145,11 +167,13 @@ impl Header {
         scratch: &'a mut [u8; HEADER_BYTES + TAG_BYTES],
     ) -> &'a [u8] {
         let Some(tag) = tag else { return self.untagged() };
-        scratch[..ADDRESSES_BYTES].copy_from_slice(&self.bytes[..ADDRESSES_BYTES]);
+        let (_, rest) = self.untagged().split_at(ADDRESSES_BYTES);
+        scratch[..ADDRESSES_BYTES].copy_from_slice(self.addresses());
         scratch[12..14].copy_from_slice(&VlanTag::TPID.to_be_bytes());
         scratch[14..16].copy_from_slice(&tag.to_bits().to_be_bytes());
-        scratch[16..].copy_from_slice(&self.bytes[ADDRESSES_BYTES..]);
-        &scratch[..self.length_bytes() + TAG_BYTES]
+        let (_, room) = scratch.split_at_mut(ADDRESSES_BYTES + TAG_BYTES);
+        room[..rest.len()].copy_from_slice(rest);
+        &scratch[..ADDRESSES_BYTES + TAG_BYTES + rest.len()]
     }
 
     /// A number that is the same for every frame of one flow, in both directions: a hash of the

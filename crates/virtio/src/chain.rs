@@ -160,7 +160,7 @@ impl Chains {
 
 impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
     /// Takes one buffer.
-    #[inline]
+    #[inline(always)]
     fn direct(&mut self, index: u16, descriptor: Descriptor) -> Result<(), QueueFault> {
         let Descriptor { address, length_bytes, flags, .. } = descriptor;
         self.walked.descriptors += 1;

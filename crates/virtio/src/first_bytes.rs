@@ -2,19 +2,16 @@
 //! private memory once, and the extents of the rest.
 //!
 //! ```text
-//!   pieces    ├─ net header ─┼─ first 68 bytes ─┼─ …            wherever the guest cut them
+//!   pieces    ├─ net header ─┼─ first 64 bytes ─┼─ …            wherever the guest cut them
 //!   private        copied          copied
-//!   segments                          ├────────────────────     behind what the header kept
+//!   segments                                    ├──────────     what was not copied
 //! ```
-//!
-//! The header keeps 64 bytes and a tag. Bytes that were copied but not kept are read once more at
-//! egress, as payload; nobody looks at the first reading.
 
 #![allow(unsafe_code)]
 
 use std::ptr;
 
-use frame::{HEADER_BYTES, Segment, TAG_BYTES};
+use frame::{HEADER_BYTES, Segment};
 
 use crate::memory::Piece;
 
@@ -32,7 +29,7 @@ pub(crate) unsafe fn copy_first(
     pieces: &[Piece],
     net_header_bytes: usize,
     net_header: &mut [u8; MAX_NET_HEADER_BYTES],
-    first: &mut [u8; HEADER_BYTES + TAG_BYTES],
+    first: &mut [u8; HEADER_BYTES],
 ) -> usize {
     let mut header_copied = 0;
     let mut copied = 0;

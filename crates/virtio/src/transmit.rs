@@ -26,16 +26,14 @@
 use std::mem;
 use std::sync::Arc;
 
-use frame::{
-    BURST_FRAMES, Burst, DropReason, Frame, HEADER_BYTES, Header, MAX_FRAME_BYTES, SegmentRange,
-    TAG_BYTES,
-};
+use frame::{BURST_FRAMES, Burst, DropReason, MAX_FRAME_BYTES, SegmentRange, TAG_BYTES};
 
 use crate::chain::{Chains, Wanted};
 use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
 use crate::memory::Piece;
+use crate::region::HostAddress;
 use crate::signal::Signals;
-use crate::vring::prefetch;
+use crate::vring::{CACHE_LINE_BYTES, prefetch};
 use crate::{QueueFault, SetupError, VringSetup};
 
 /// Most pieces of one frame, its net header included: a driver that cuts finer loses the frame.
@@ -181,6 +179,8 @@ impl TransmitQueue {
         };
         if let Some(piece) = self.pieces.get(first) {
             prefetch(piece.host);
+            // Net header and first bytes are more than a line.
+            prefetch(HostAddress(piece.host.0.wrapping_add(CACHE_LINE_BYTES)));
         }
         if let Some(piece) = self.pieces.get(first + 1) {
             prefetch(piece.host);
@@ -229,32 +229,38 @@ impl TransmitQueue {
         }
         let first = taken.first_piece as usize;
         let pieces = &self.pieces[first..first + taken.piece_count as usize];
-        let mut net_header = [0; MAX_NET_HEADER_BYTES];
-        let mut first = [0; HEADER_BYTES + TAG_BYTES];
-        // SAFETY: the pieces are this queue's, which holds its memory map.
-        let copied = unsafe { copy_first(pieces, net_header_bytes, &mut net_header, &mut first) };
-        // The standard lets a device ignore bits it did not offer, but the frame would then leave
-        // without its checksum or too long for anybody.
-        if net_header[0] & NEEDS_CHECKSUM != 0 || net_header[1] != 0 {
-            return Err(DropReason::OffloadNotNegotiated);
-        }
-        let header = Header::parse_padded(&first, copied)?;
-        let tag_bytes = header.taken_bytes() - header.length_bytes();
-        #[expect(clippy::cast_possible_truncation, reason = "checked against MAX_FRAME_BYTES")]
-        let length_bytes = frame_bytes as u32 - tag_bytes as u32;
-        if length_bytes as usize > MAX_FRAME_BYTES {
-            return Err(DropReason::Oversized);
-        }
-        let start = burst.segments.len();
-        let skip = net_header_bytes + header.taken_bytes();
-        // SAFETY: this queue holds the memory map of its pieces while the frame is out, and `drop`
-        // leaks it rather than let it go too early.
-        unsafe { push_segments(pieces, skip, &mut burst.segments) };
-        #[expect(clippy::cast_possible_truncation, reason = "at most the pieces of a burst")]
-        let segments =
-            SegmentRange { start: start as u32, count: (burst.segments.len() - start) as u32 };
-        burst.frames.push(Frame { header, segments, length_bytes, token: u64::from(position) });
-        Ok(())
+        burst.push_with(|frame, segments| {
+            let mut net_header = [0; MAX_NET_HEADER_BYTES];
+            // SAFETY: the pieces are this queue's, which holds its memory map.
+            let copy = |first: &mut _| unsafe {
+                copy_first(pieces, net_header_bytes, &mut net_header, first)
+            };
+            let parsed = frame.header.read(copy);
+            // The standard lets a device ignore bits it did not offer, but the frame would then
+            // leave without its checksum or too long for anybody.
+            if net_header[0] & NEEDS_CHECKSUM != 0 || net_header[1] != 0 {
+                return Err(DropReason::OffloadNotNegotiated);
+            }
+            parsed?;
+            let tag_bytes = frame.header.taken_bytes() - frame.header.length_bytes();
+            #[expect(clippy::cast_possible_truncation, reason = "checked against MAX_FRAME_BYTES")]
+            let length_bytes = frame_bytes as u32 - tag_bytes as u32;
+            if length_bytes as usize > MAX_FRAME_BYTES {
+                return Err(DropReason::Oversized);
+            }
+            let start = segments.len();
+            let skip = net_header_bytes + frame.header.taken_bytes();
+            // SAFETY: this queue holds the memory map of its pieces while the frame is out, and
+            // `drop` leaks it rather than let it go too early.
+            unsafe { push_segments(pieces, skip, segments) };
+            #[expect(clippy::cast_possible_truncation, reason = "at most the pieces of a burst")]
+            let range =
+                SegmentRange { start: start as u32, count: (segments.len() - start) as u32 };
+            frame.segments = range;
+            frame.length_bytes = length_bytes;
+            frame.token = u64::from(position);
+            Ok(())
+        })
     }
 
     /// The frame of this token is delivered or dropped everywhere: its buffer may go back.

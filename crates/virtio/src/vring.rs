@@ -308,7 +308,7 @@ pub(crate) fn prefetch(at: HostAddress) {
 }
 
 /// Bytes of a cache line on the processors this runs on.
-const CACHE_LINE_BYTES: usize = 64;
+pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
 /// Asks the processor for the first cache lines of a buffer that is about to be written: as many
 /// as a small frame and its net header take, two at most.
