@@ -4,7 +4,7 @@
 //! straight from where they lie to where they go. Then one publication and at most one
 //! notification a queue.
 
-use frame::{Burst, DropCounts, DropReason, HEADER_BYTES, Outgoing, TAG_BYTES};
+use frame::{Burst, DropCounts, DropReason, Frame, HEADER_BYTES, Outgoing, TAG_BYTES, VlanTag};
 use virtio::QueueFault;
 
 use crate::command::Event;
@@ -85,9 +85,26 @@ fn send(queue: &mut Queue, burst: &Burst) -> Option<QueueFault> {
 #[inline]
 fn deliver(queue: &mut Queue, burst: &Burst, order: &Order) -> Result<u64, Undelivered> {
     let frame = &burst.frames[order.frame];
-    let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
-    let head = frame.header.with_tag(order.tag, &mut scratch);
-    let outgoing = Outgoing::new(head, burst.segments_of(frame));
-    queue.deliver(&outgoing)?;
+    match order.tag {
+        None => {
+            let head = frame.header.untagged();
+            queue.deliver(&Outgoing::new(head, burst.segments_of(frame)))?;
+        }
+        Some(tag) => deliver_tagged(queue, burst, frame, tag)?,
+    }
     Ok(frame.length_bytes.into())
+}
+
+/// The same for a frame that leaves with a tag, in a function of its own so that others do not
+/// clear the place where its header is put together.
+#[inline(never)]
+fn deliver_tagged(
+    queue: &mut Queue,
+    burst: &Burst,
+    frame: &Frame,
+    tag: VlanTag,
+) -> Result<(), Undelivered> {
+    let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
+    let head = frame.header.with_tag(tag, &mut scratch);
+    queue.deliver(&Outgoing::new(head, burst.segments_of(frame)))
 }

@@ -158,15 +158,14 @@ impl Header {
         &self.bytes[usize::from(self.start)..usize::from(self.end)]
     }
 
-    /// The header as it leaves: without a tag, or with this one, for which it is written into
-    /// `scratch` (the caller's, so that one frame can leave tagged and untagged in one burst).
+    /// The header as it leaves with a tag, put together in `scratch`: the caller's, so that one
+    /// frame can leave tagged and untagged in one burst.
     #[inline]
     pub fn with_tag<'a>(
-        &'a self,
-        tag: Option<VlanTag>,
+        &self,
+        tag: VlanTag,
         scratch: &'a mut [u8; HEADER_BYTES + TAG_BYTES],
     ) -> &'a [u8] {
-        let Some(tag) = tag else { return self.untagged() };
         let (_, rest) = self.untagged().split_at(ADDRESSES_BYTES);
         scratch[..ADDRESSES_BYTES].copy_from_slice(self.addresses());
         scratch[12..14].copy_from_slice(&VlanTag::TPID.to_be_bytes());
@@ -291,7 +290,11 @@ mod tests {
 
             let header = Header::parse(&frame).unwrap();
 
-            prop_assert_eq!(header.with_tag(header.tag(), &mut scratch), &frame[..header.taken_bytes()]);
+            let sent = match header.tag() {
+                Some(tag) => header.with_tag(tag, &mut scratch),
+                None => header.untagged(),
+            };
+            prop_assert_eq!(sent, &frame[..header.taken_bytes()]);
         }
 
         #[test]

@@ -113,6 +113,8 @@ impl ReceiveQueue {
                 Err(_) => return,
             }
         }
+        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
+        self.chains.ring.prefetch_used(self.next, wanted as u16);
         let (mut count, mut room_bytes) = self.ahead.totals();
         let mut budget = DESCRIPTOR_BUDGET;
         while (count < wanted || room_bytes < needed_bytes)

@@ -142,6 +142,8 @@ impl TransmitQueue {
             room = room.min(burst.segments.capacity().saturating_sub(burst.segments.len()));
         }
         let mut budget = DESCRIPTOR_BUDGET;
+        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
+        self.chains.ring.prefetch_used(self.next, count as u16);
         let mut position = self.next;
         for _ in 0..count {
             self.chains.ring.prefetch_descriptor(self.chains.ring.available_head(position));

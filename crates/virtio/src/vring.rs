@@ -202,6 +202,17 @@ impl Vring {
         unsafe { store_u32(at.wrapping_add(4), written_bytes.to_le()) };
     }
 
+    /// Asks the processor for the used entries from `index` on, which are about to be written.
+    #[inline]
+    pub(crate) fn prefetch_used(&self, index: u16, count: u16) {
+        let step = CACHE_LINE_BYTES / USED_ENTRY_BYTES;
+        for ahead in (0..=count).step_by(step) {
+            let place = self.place(index.wrapping_add(ahead));
+            let at = self.used.0.wrapping_add(RING_HEADER_BYTES + USED_ENTRY_BYTES * place);
+            prefetch_line_for_writing(HostAddress(at));
+        }
+    }
+
     /// Gives the driver every used entry before `index`.
     #[inline]
     pub(crate) fn publish_used(&self, index: u16) {
@@ -314,14 +325,20 @@ pub(crate) const CACHE_LINE_BYTES: usize = 64;
 /// as a small frame and its net header take, two at most.
 #[inline]
 pub(crate) fn prefetch_for_writing(at: HostAddress, length_bytes: u32) {
+    prefetch_line_for_writing(at);
+    let next = (length_bytes as usize - 1).min(CACHE_LINE_BYTES);
+    prefetch_line_for_writing(HostAddress(at.0.wrapping_add(next)));
+}
+
+/// Asks the processor for a cache line that is about to be written.
+#[inline]
+fn prefetch_line_for_writing(at: HostAddress) {
     #[cfg(target_arch = "x86_64")]
-    for line in [at.0, at.0.wrapping_add((length_bytes as usize - 1).min(CACHE_LINE_BYTES))] {
-        // SAFETY: a prefetch is a hint; it never faults, whatever the address, and processors
-        // that do not know this one take it for a NOP.
-        unsafe {
-            std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
-        }
+    // SAFETY: a prefetch is a hint; it never faults, whatever the address, and processors that do
+    // not know this one take it for a NOP.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) at.0, options(nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (at, length_bytes);
+    let _ = at;
 }
