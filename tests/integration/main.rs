@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod bench_report;
 mod control;
 mod forwarding;
 mod guests;

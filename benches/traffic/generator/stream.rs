@@ -1,0 +1,232 @@
+//! One direction of traffic: numbered frames from one ring to another.
+//!
+//! ```text
+//!   0            6            12     14        22       30     32
+//!   │ destination│ source     │88 b5 │ number  │ stamp  │ slot │ bytes that follow from the slot …
+//! ```
+//!
+//! A number that is skipped is a lost frame, one that is too small a repeated or late one. The
+//! bytes behind the slot are a stretch of one long random text that begins at the slot's number,
+//! written once for each slot and length; a frame that was cut, mixed or shifted differs.
+
+use super::ring::{Place, ReceiveRing, TransmitRing};
+use super::ticks;
+
+const NUMBER: usize = 14;
+const STAMP: usize = 22;
+const SLOT: usize = 30;
+const TEXT: usize = 32;
+
+/// The longest frame: 64 KiB of TCP payload and headers.
+const LONGEST: usize = 66_000;
+
+/// Which frames are looked at byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checks {
+    /// One in 256: while the clock runs.
+    Some,
+    /// Every one: in the untimed pass.
+    All,
+    /// None is looked at: the null back end copies nothing.
+    None,
+}
+
+/// The stations that a stream's frames are from and to: addresses 52:54:00:SS:NN:NN, one after
+/// the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stations {
+    /// The fourth byte of the sources and destinations.
+    pub(crate) from: u8,
+    pub(crate) to: u8,
+    /// How many of each, at most 65,536; frames go round them.
+    pub(crate) sources: u32,
+    pub(crate) destinations: u32,
+}
+
+/// What became of a stream's frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) sent: u64,
+    /// Arrived once, in order, whole.
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+    /// Arrived with another length, other bytes, twice or late.
+    pub(crate) damaged: u64,
+}
+
+/// One direction of traffic.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    length: usize,
+    stations: Stations,
+    checks: Checks,
+    /// The length for which each slot's text was written.
+    written: Vec<usize>,
+    text: Vec<u8>,
+    next_sent: u64,
+    next_expected: u64,
+    last_arrival: u64,
+    pub(crate) counted: Counted,
+}
+
+impl Stream {
+    /// A stream of frames of so many bytes (60 and more).
+    pub(crate) fn new(length: usize, stations: Stations, checks: Checks) -> Self {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let text = std::iter::repeat_with(|| {
+            // xorshift64: any text will do that does not repeat itself.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        let text = text.flatten().take(LONGEST + (1 << 16)).collect();
+        Self {
+            length,
+            stations,
+            checks,
+            written: Vec::new(),
+            text,
+            next_sent: 0,
+            next_expected: 0,
+            last_arrival: ticks(),
+            counted: Counted::default(),
+        }
+    }
+
+    /// Frames that are on their way, or lost without anybody knowing yet.
+    pub(crate) const fn in_flight(&self) -> u64 {
+        self.next_sent.saturating_sub(self.next_expected)
+    }
+
+    /// Gives up on frames that have been on their way for so many ticks while none arrived.
+    pub(crate) fn give_up_after(&mut self, patience: u64) {
+        if self.in_flight() > 0 && ticks().wrapping_sub(self.last_arrival) > patience {
+            self.counted.lost += self.in_flight();
+            self.next_expected = self.next_sent;
+            self.last_arrival = ticks();
+        }
+    }
+
+    /// Forgets what is on its way and what was counted.
+    pub(crate) fn forget(&mut self) {
+        self.next_expected = self.next_sent;
+        self.counted = Counted::default();
+    }
+
+    /// Posts one frame, stamped with a time. The caller publishes.
+    #[inline]
+    pub(crate) fn send(&mut self, ring: &mut TransmitRing, stamp: u64) {
+        let number = self.next_sent;
+        if self.in_flight() == 0 {
+            self.last_arrival = ticks();
+        }
+        ring.post(self.length, |place, slot| self.write(place, slot, number, stamp));
+        self.next_sent += 1;
+        self.counted.sent += 1;
+    }
+
+    fn write(&mut self, place: &mut Place, slot: u16, number: u64, stamp: u64) {
+        let at = usize::from(slot);
+        if self.written.len() <= at {
+            self.written.resize(at + 1, 0);
+        }
+        if self.written[at] != self.length {
+            self.written[at] = self.length;
+            let mut head = [0; TEXT];
+            head[..6].copy_from_slice(&address(self.stations.to, 0));
+            head[6..12].copy_from_slice(&address(self.stations.from, 0));
+            head[12..14].copy_from_slice(&[0x88, 0xb5]);
+            head[SLOT..].copy_from_slice(&slot.to_le_bytes());
+            place.write(0, &head);
+            place.write(TEXT, &self.text[at..at + self.length - TEXT]);
+        }
+        if self.stations.destinations > 1 {
+            place.write(4, &station(number, self.stations.destinations));
+        }
+        if self.stations.sources > 1 {
+            place.write(10, &station(number, self.stations.sources));
+        }
+        place.write(NUMBER, &number.to_le_bytes());
+        place.write(STAMP, &stamp.to_le_bytes());
+    }
+
+    /// Takes what has arrived and checks it. `on_time` gets each good frame's stamp. Returns how
+    /// many frames came, good and bad.
+    pub(crate) fn receive(
+        &mut self,
+        ring: &mut ReceiveRing,
+        mut on_time: impl FnMut(u64),
+    ) -> usize {
+        let count = ring.receive(|pieces, length| {
+            if let Some(stamp) = self.look(pieces, length) {
+                on_time(stamp);
+            }
+        });
+        if count > 0 {
+            self.last_arrival = ticks();
+        }
+        count
+    }
+
+    /// Checks one frame. Returns its stamp if it is good.
+    #[inline]
+    fn look(&mut self, pieces: &[Place], length: usize) -> Option<u64> {
+        let first = &pieces[0];
+        if length != self.length {
+            // Somebody else's frame, such as an announcement, or one of ours that was cut: the
+            // number that is missing tells.
+            return None;
+        }
+        let number = u64::from_le_bytes(first.read(NUMBER));
+        if self.checks == Checks::None {
+            self.next_expected += 1;
+            self.counted.delivered += 1;
+            return Some(u64::from_le_bytes(first.read(STAMP)));
+        }
+        if number < self.next_expected || number >= self.next_sent {
+            self.counted.damaged += 1;
+            return None;
+        }
+        self.counted.lost += number - self.next_expected;
+        self.next_expected = number + 1;
+        let is_looked_at = self.checks == Checks::All || number.is_multiple_of(256);
+        if is_looked_at && !self.is_intact(pieces) {
+            self.counted.damaged += 1;
+            return None;
+        }
+        self.counted.delivered += 1;
+        Some(u64::from_le_bytes(first.read(STAMP)))
+    }
+
+    /// Compares every byte that does not change from frame to frame.
+    fn is_intact(&self, pieces: &[Place]) -> bool {
+        let first = &pieces[0];
+        let head = address(self.stations.to, 0)[..4] == first.read::<4>(0)
+            && address(self.stations.from, 0)[..4] == first.read::<4>(6)
+            && first.read(12) == [0x88, 0xb5];
+        let mut text = usize::from(u16::from_le_bytes(first.read(SLOT)));
+        let mut skip = TEXT;
+        head && pieces.iter().all(|piece| {
+            let count = piece.length().saturating_sub(skip);
+            let is_same = piece.holds(skip.min(piece.length()), &self.text[text..text + count]);
+            text += count;
+            skip = 0;
+            is_same
+        })
+    }
+}
+
+/// The last two bytes of the address that frame `number` has.
+#[inline]
+const fn station(number: u64, stations: u32) -> [u8; 2] {
+    #[expect(clippy::cast_possible_truncation, reason = "below 65,536, the most stations")]
+    let index = (number % stations as u64) as u16;
+    index.to_be_bytes()
+}
+
+/// A station's address.
+pub(crate) fn address(side: u8, index: u16) -> [u8; 6] {
+    let [high, low] = index.to_be_bytes();
+    [0x52, 0x54, 0, side, high, low]
+}

@@ -1,0 +1,94 @@
+//! Guest to guest through one poll thread, one direction and both, by frame length.
+
+use crate::bench::{Bench, Session, Spec, Trouble};
+use crate::generator::Manner;
+use crate::samples::{Better, Sample};
+use crate::systems::System;
+
+const ONE_WAY: &str = "guest to guest, one direction";
+const BOTH_WAYS: &str = "guest to guest, both directions added";
+
+/// A result above this share of the generator's own limit may be the generator's.
+const BOUND_SHARE: f64 = 0.8;
+
+pub(crate) fn run(bench: &mut Bench) {
+    let lengths: &[usize] =
+        if bench.is_quick { &[64, 1_514] } else { &[64, 128, 256, 512, 1_024, 1_514] };
+    let chosen = bench.lengths.clone();
+    let lengths = if chosen.is_empty() { [lengths, &[9_000]].concat() } else { chosen };
+    let (jumbo, ordinary): (Vec<usize>, Vec<usize>) =
+        lengths.into_iter().partition(|&length| length > 1_514);
+    for lengths in [ordinary, jumbo] {
+        if !lengths.is_empty() {
+            measure(bench, &lengths);
+        }
+    }
+}
+
+/// Measures lengths that are set up alike.
+fn measure(bench: &mut Bench, lengths: &[usize]) {
+    let longest = lengths.iter().copied().max().unwrap_or_default();
+    let loads: Vec<(usize, bool)> =
+        lengths.iter().flat_map(|&length| [(length, false), (length, true)]).collect();
+    let mut limits: Option<(u32, Vec<f64>)> = None;
+    bench.rounds("guest to guest", |bench, system, round| {
+        // Before a system has the core.
+        if limits.as_ref().is_none_or(|(of, _)| *of != round) {
+            let limit = |&(length, is_both_ways)| bench.limit(length, is_both_ways);
+            limits = Some((round, loads.iter().map(limit).collect::<Result<_, _>>()?));
+        }
+        let mut session = bench.guest_pair(system, longest)?;
+        let limits = limits.iter().flat_map(|(_, limits)| limits);
+        for (&load, &limit) in loads.iter().zip(limits) {
+            sample(bench, system, &mut session, round, load, limit)?;
+        }
+        Ok(())
+    });
+}
+
+fn sample(
+    bench: &mut Bench,
+    system: &dyn System,
+    session: &mut Session,
+    round: u32,
+    (length, is_both_ways): (usize, bool),
+    limit: f64,
+) -> Result<(), Trouble> {
+    session.use_streams(length, is_both_ways)?;
+    let (seen, stolen) = session.closed_loop(bench.time);
+    let value = seen.mpps();
+    let is_generator_bound = value > BOUND_SHARE * limit;
+    let sample = Sample { round, value, is_generator_bound, stolen };
+    bench.add(&spec(length, is_both_ways), system.name(), sample);
+    Ok(())
+}
+
+fn spec(length: usize, is_both_ways: bool) -> Spec {
+    let goals = match (length, is_both_ways) {
+        (64, true) => vec![("ovs-dpdk", 2.5), ("testpmd", 1.0)],
+        (1_514, true) => vec![("ovs-dpdk", 2.5), ("testpmd", 1.5)],
+        (9_000, true) => vec![("testpmd", 2.0)],
+        _ => Vec::new(),
+    };
+    Spec {
+        group: if is_both_ways { BOTH_WAYS } else { ONE_WAY },
+        label: format!("{length} B"),
+        unit: "Mpps",
+        better: Better::More,
+        conditions: conditions(length),
+        goals,
+    }
+}
+
+/// What figures of the closed loop hold for.
+pub(crate) fn conditions(length: usize) -> String {
+    let manner = Manner::for_frames_of(length);
+    format!(
+        "closed loop, rings of {}, at most {} frames of a direction on their way, nothing lost on \
+         purpose and only intact frames counted; VERSION_1 and MRG_RXBUF, split, no EVENT_IDX, \
+         receive buffers of {} B",
+        manner.entries,
+        manner.window(length),
+        manner.receive_buffer_bytes
+    )
+}
