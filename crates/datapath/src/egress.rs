@@ -50,7 +50,11 @@ fn send(queue: &mut Queue, burst: &Burst) -> Option<QueueFault> {
     let (mut frames, mut bytes, mut fault) = (0, 0, None);
     let length_bytes = |order: &Order| burst.frames[order.frame].length_bytes as usize;
     queue.prepare(orders.len(), orders.iter().map(length_bytes).sum());
-    for order in &orders {
+    for (at, order) in orders.iter().enumerate() {
+        if let Some(next) = orders.get(at + 1) {
+            let segments = burst.segments_of(&burst.frames[next.frame]);
+            segments.iter().take(1).for_each(frame::Segment::prefetch);
+        }
         match deliver(queue, burst, order) {
             Ok(length_bytes) => {
                 frames += 1;
