@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # Finds what tests left behind: interfaces and XDP programs on them, namespaces, mounts,
-# processes, temporary files. Needs lib/common.sh and `scratch`, whose tmp/ is the tests' TMPDIR.
+# processes, temporary files; and sweeps up after those that were killed. Needs lib/common.sh and
+# `scratch`, whose tmp/ is the tests' TMPDIR.
 #
 # Interfaces, namespaces and mounts are compared with what there was at the beginning, so run it
 # on a machine where nobody else makes such things meanwhile. Processes are known by the variable
@@ -49,4 +50,34 @@ leftovers_processes() {
             printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
         fi
     done 2>/dev/null
+}
+
+# leftovers_sweep: ends what a killed step was running and takes away what it had no time to. Never
+# fails.
+leftovers_sweep() {
+    local deadline=$((SECONDS + 3)) pid name
+    while read -r _ pid _; do
+        kill -KILL "$pid" 2>/dev/null || true
+    done < <(leftovers_processes)
+    # Until they have gone, they make more.
+    while [[ $(leftovers_processes) ]] && ((SECONDS < deadline)); do
+        sleep 0.1
+    done
+    for name in $(leftovers_namespaces); do
+        ip netns delete "$name" || true
+    done
+    rm -rf "$scratch/tmp"
+}
+
+# leftovers_namespaces: those that came since the beginning and are named as only tests and the demo
+# name them, by a process that is no more; their interfaces go with them. Others are somebody else's.
+leftovers_namespaces() {
+    local thing
+    [[ -e $scratch/before ]] || return 0
+    leftovers_snapshot | comm -13 "$scratch/before" - | while read -r thing; do
+        if [[ $thing =~ ^namespace\ (rwt([0-9]+)-[0-9]+|ringway-([0-9]+))$ ]] &&
+            ! readlink -q "/proc/${BASH_REMATCH[2]}${BASH_REMATCH[3]}/exe" >/dev/null; then
+            printf '%s\n' "${BASH_REMATCH[1]}"
+        fi
+    done
 }
