@@ -16,6 +16,7 @@ use crate::thread::{NOT_LENT, PollThread};
 impl PollThread {
     /// Takes one burst from a queue all the way. Returns how many frames it took in.
     pub(crate) fn poll(&mut self, index: u16, now: Seconds) -> usize {
+        self.prepare_usual_egress(index);
         let work = &mut self.work;
         let Some(queue) = self.queues.get_mut(index) else { return 0 };
         work.burst.clear();
@@ -35,6 +36,19 @@ impl PollThread {
             self.stop_transmitq(index, fault);
         }
         taken
+    }
+
+    /// Lets the queue by which the last burst from here left get ready for this one: its buffers
+    /// are on their way into the cache while the frames are read. A wrong guess costs that.
+    #[inline]
+    fn prepare_usual_egress(&mut self, index: u16) {
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        let (frames, egress) = (queue.ready_frames(), queue.usual_egress);
+        if frames > 0
+            && let Some(egress) = egress.and_then(|place| self.queues.get_mut(place))
+        {
+            egress.prepare(frames, 0);
+        }
     }
 
     /// Decides every frame of the burst and orders its copies.
@@ -71,6 +85,9 @@ impl PollThread {
             if let Err(reason) = decision.and_then(|forward| self.order(arrival, &forward)) {
                 self.work.drops.count(reason);
             }
+        }
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.usual_egress = self.work.direct.map(|direct| direct.place);
         }
         self.count_ingress(index, bytes);
     }

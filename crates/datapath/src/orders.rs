@@ -36,7 +36,7 @@ pub(crate) struct Arrival {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Direct {
     /// The queue's place in the thread's table.
-    place: u16,
+    pub(crate) place: u16,
     tag: Option<VlanTag>,
 }
 

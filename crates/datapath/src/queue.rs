@@ -83,6 +83,8 @@ pub(crate) struct Queue {
     pub(crate) orders: Vec<Order>,
     /// Copies ordered in the current burst and not yet counted.
     pub(crate) ordered_copies: u64,
+    /// Where the last burst from here left, if all of its last train went one way.
+    pub(crate) usual_egress: Option<u16>,
     /// Polls in a row that found nothing.
     pub(crate) empty_polls: u32,
     /// In the thread's list of polled queues.
@@ -101,6 +103,7 @@ impl Queue {
             loans: Loans::default(),
             orders: Vec::with_capacity(BURST_FRAMES),
             ordered_copies: 0,
+            usual_egress: None,
             empty_polls: 0,
             is_polled: false,
             is_leaving: false,
@@ -137,6 +140,15 @@ impl Queue {
                 Ok(())
             }
             Kind::Guest { .. } | Kind::Interface(_) => Ok(()),
+        }
+    }
+
+    /// How many frames are likely to come in with the next poll.
+    #[inline]
+    pub(crate) fn ready_frames(&self) -> usize {
+        match &self.kind {
+            Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.ready_frames(),
+            Kind::Guest { .. } | Kind::Interface(_) => 0,
         }
     }
 

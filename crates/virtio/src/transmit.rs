@@ -305,6 +305,14 @@ impl TransmitQueue {
         self.chains.ring.available_index() != self.next
     }
 
+    /// How many frames a burst would take now, as far as the driver's index says. One load.
+    #[must_use]
+    #[inline]
+    pub fn ready_frames(&self) -> usize {
+        let ahead = self.chains.ring.available_index().wrapping_sub(self.next);
+        usize::from(ahead).min(BURST_FRAMES)
+    }
+
     /// Asks the driver for notifications. True if something was made available meanwhile: then
     /// there may be no notification for it, and the caller looks again.
     pub fn enable_notifications(&mut self) -> bool {
