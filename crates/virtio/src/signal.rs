@@ -37,6 +37,8 @@ impl Signals {
         if old == new {
             return false;
         }
+        // Needed in a moment, and likely to be with the driver: let it come while stores drain.
+        ring.prefetch_driver_flags();
         ring.publish_used(new);
         // Store of the used index before load of `used_event` or flags: see above.
         fence(Ordering::SeqCst);

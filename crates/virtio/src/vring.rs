@@ -170,6 +170,12 @@ impl Vring {
         u16::from_le(unsafe { load_u16(self.available.0.wrapping_add(offset), Ordering::Relaxed) })
     }
 
+    /// Asks the processor for the line that holds the driver's flags, and its index.
+    #[inline]
+    pub(crate) fn prefetch_driver_flags(&self) {
+        prefetch(self.available);
+    }
+
     /// The driver's flags.
     #[inline]
     pub(crate) fn available_flags(&self) -> u16 {
