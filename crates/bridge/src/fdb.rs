@@ -115,7 +115,8 @@ pub struct Fdb {
     buckets: Box<[Bucket]>,
     /// How many addresses may be learned.
     capacity: u32,
-    ageing_seconds: AtomicU32,
+    /// An [`AgeScale`].
+    age_scale: AtomicU64,
     /// By slot.
     slots: Box<[SlotCounts]>,
     totals: Totals,
@@ -156,7 +157,7 @@ impl Fdb {
             mix,
             buckets: std::iter::repeat_with(Bucket::default).take(buckets).collect(),
             capacity: addresses.min(MAX_ADDRESSES),
-            ageing_seconds: AtomicU32::new(AgeScale::new(ageing).ageing().0),
+            age_scale: AtomicU64::new(AgeScale::new(ageing).to_bits()),
             slots: std::iter::repeat_with(SlotCounts::default).take(MAX_PORTS).collect(),
             totals: Totals::default(),
         }
@@ -335,7 +336,7 @@ impl Fdb {
     }
 
     fn age_scale(&self) -> AgeScale {
-        AgeScale::new(Seconds(self.ageing_seconds.load(Relaxed)))
+        AgeScale::from_bits(self.age_scale.load(Relaxed))
     }
 }
 

@@ -43,6 +43,18 @@ impl AgeScale {
         Self { ageing_seconds, shift }
     }
 
+    /// The scale as a word, which learning reads for each frame.
+    pub(super) const fn to_bits(self) -> u64 {
+        (self.shift as u64) << 32 | self.ageing_seconds as u64
+    }
+
+    /// The scale that a word stands for.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+    pub(super) const fn from_bits(bits: u64) -> Self {
+        Self { ageing_seconds: bits as u32, shift: (bits >> 32) as u32 }
+    }
+
     pub(super) const fn ageing(self) -> Seconds {
         Seconds(self.ageing_seconds)
     }

@@ -129,7 +129,7 @@ impl Fdb {
     /// unit of the old time and of the new.
     pub fn set_ageing(&self, ageing: Seconds, now: Seconds) {
         let (old, new) = (self.age_scale(), AgeScale::new(ageing));
-        self.ageing_seconds.store(new.ageing().0, Relaxed);
+        self.age_scale.store(new.to_bits(), Relaxed);
         for (_, cell) in self.cells() {
             let word = Word(cell.load(Relaxed));
             if let Some(stamp) = word.stamp() {
