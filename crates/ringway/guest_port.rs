@@ -5,16 +5,19 @@
 //! goes, its rings stop and its memory is unmapped, and the port waits for the next: that is how a
 //! QEMU that restarts comes back.
 //!
-//! Errors of a session are logged once each; a failing connection attempt once per cause.
+//! Errors of a session are logged once each; a failing connection attempt once per cause; and
+//! all of it within the bounds of [`PortLog`].
 
 use std::time::Instant;
 
 use datapath::Datapath;
 use datapath::frame::PortId;
+use log::Level;
 use vhost_user::{Connector, Listener, Session, SessionError};
 
 use crate::guest::Guest;
 use crate::poller::{Poller, Token};
+use crate::port_log::PortLog;
 use crate::port_spec::Connection;
 use crate::refusal::{Refusal, one_line};
 
@@ -30,7 +33,7 @@ enum Way {
 /// A guest's port.
 #[derive(Debug)]
 pub(crate) struct GuestPort {
-    name: String,
+    log: PortLog,
     id: PortId,
     /// What stands for the port in the poller.
     key: u32,
@@ -70,7 +73,7 @@ impl GuestPort {
             Way::Listen { listener, is_paused: false }
         };
         Ok(Self {
-            name: name.to_owned(),
+            log: PortLog::new(name),
             id,
             key,
             way,
@@ -111,7 +114,8 @@ impl GuestPort {
                 let failure = connector.last_error().map(|error| one_line(error));
                 if failure.is_some() && failure != self.last_failure {
                     let text = failure.as_deref().unwrap_or_default();
-                    log::info!("port {}: {text}; trying again until it answers", self.name);
+                    let line = format_args!("{text}; trying again until it answers");
+                    self.log.write(Level::Info, line);
                     self.last_failure = failure;
                 }
             }
@@ -134,13 +138,14 @@ impl GuestPort {
         let Way::Listen { listener, is_paused } = &mut self.way else { return };
         match listener.accept() {
             Ok(Some(stream)) if self.session.is_none() => self.begin(stream, poller),
-            Ok(Some(_)) => log::warn!(
-                "port {}: turned a second front end away; the first is still connected",
-                self.name
-            ),
+            Ok(Some(_)) => {
+                let line = "turned a second front end away; the first is still connected";
+                self.log.write(Level::Warn, line);
+            }
             Ok(None) => {}
             Err(error) => {
-                log::error!("port {}: cannot accept a front end: {error}; trying again", self.name);
+                let line = format_args!("cannot accept a front end: {error}; trying again");
+                self.log.write(Level::Error, line);
                 poller.remove(listener.as_fd());
                 *is_paused = true;
             }
@@ -154,12 +159,14 @@ impl GuestPort {
         });
         match session {
             Ok(session) => {
-                log::info!("port {}: front end connected", self.name);
+                self.log.write(Level::Info, "front end connected");
                 self.session = Some(session);
                 self.sessions += 1;
                 self.has_logged_refusal = false;
             }
-            Err(error) => log::error!("port {}: cannot serve a front end: {error}", self.name),
+            Err(error) => {
+                self.log.write(Level::Error, format_args!("cannot serve a front end: {error}"));
+            }
         }
     }
 
@@ -170,7 +177,7 @@ impl GuestPort {
         if let Some(refusal) = session.take_refusal()
             && !std::mem::replace(&mut self.has_logged_refusal, true)
         {
-            log::warn!("port {}: {refusal}", self.name);
+            self.log.write(Level::Warn, refusal);
         }
         let outcome = outcome.map(|()| {
             let token = Token::Session(self.key);
@@ -179,15 +186,17 @@ impl GuestPort {
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                log::error!("port {}: cannot wait for the front end: {error}", self.name);
+                let line = format_args!("cannot wait for the front end: {error}");
+                self.log.write(Level::Error, line);
                 self.end(datapath);
             }
             Err(SessionError::Closed) => {
-                log::info!("port {}: front end disconnected", self.name);
+                self.log.write(Level::Info, "front end disconnected");
                 self.end(datapath);
             }
             Err(error) => {
-                log::warn!("port {}: session ended: {}", self.name, one_line(&error));
+                let cause = one_line(&error);
+                self.log.write(Level::Warn, format_args!("session ended: {cause}"));
                 self.end(datapath);
             }
         }
@@ -207,9 +216,10 @@ impl GuestPort {
             self.was_up = is_up;
             if is_up {
                 let (features, rings) = (self.guest.features(), self.guest.running_rings());
-                log::info!("port {}: up, {rings} rings, features {features}", self.name);
+                let line = format_args!("up, {rings} rings, features {features}");
+                self.log.write(Level::Info, line);
             } else {
-                log::info!("port {}: down", self.name);
+                self.log.write(Level::Info, "down");
             }
         }
     }

@@ -23,6 +23,7 @@ mod daemon;
 mod guest;
 mod guest_port;
 mod poller;
+mod port_log;
 mod port_spec;
 mod refusal;
 mod render;

@@ -13,6 +13,10 @@ use crate::support::messages::{Conversation, SET_VRING_CALL, SET_VRING_ERR, SET_
 use crate::support::switch::{Switch, guests};
 use crate::support::{ALICE, BOB, BROADCAST, frame, wait_for};
 
+/// Most lines that the log has of a port before a second has passed: 20 of its front ends, one for
+/// the second that had begun before, and that the port was added.
+const LINES_AT_ONCE: usize = 22;
+
 /// Two guests that behave and a port for one that does not.
 struct Lab {
     switch: Switch,
@@ -84,6 +88,11 @@ impl Lab {
         let log = self.switch.log();
         let told = log.lines().filter(|line| line.contains("mallory") && line.contains("stopped"));
         assert_eq!(told.count(), 1, "{log}");
+    }
+
+    /// Lines of the log that are about Mallory's port.
+    fn log_lines(&self) -> usize {
+        self.switch.log_lines("port mallory: ")
     }
 }
 
@@ -202,6 +211,22 @@ fn front_end_that_wants_to_hear_of_a_broken_ring_does() {
 
     let mut count = [0; 8];
     wait_for("word of the broken ring", || rustix::io::read(&err, &mut count).ok());
+}
+
+#[test]
+fn front_ends_that_come_with_rubbish_and_go_fill_no_log() {
+    let lab = Lab::new();
+    let start = Instant::now();
+
+    for _ in 0..500 {
+        let mut talk = lab.second_talk();
+        talk.send_raw(&[0xff; 64], &[]);
+        talk.await_end();
+    }
+
+    let allowed = LINES_AT_ONCE + start.elapsed().as_secs().try_into().unwrap_or(usize::MAX);
+    assert!(lab.log_lines() <= allowed, "{} lines", lab.log_lines());
+    lab.assert_unharmed();
 }
 
 #[test]
