@@ -18,10 +18,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use datapath::Datapath;
 use datapath::frame::PortId;
+use datapath::{Datapath, PeerEventfd};
 use vhost_user::{Backend, MemoryRegion, Refused, RingEnabling};
 use virtio::{Features, GuestRegion, MemoryMap, QueueSize, SetupError, VringSetup};
+
+use crate::refusal::one_line;
 
 /// One ring as its front end described it.
 #[derive(Debug, Default)]
@@ -31,10 +33,10 @@ struct Vring {
     /// Where it starts, or where it stopped.
     next: u16,
     /// `Some(None)`: the driver never kicks.
-    kick: Option<Option<OwnedFd>>,
-    call: Option<OwnedFd>,
+    kick: Option<Option<PeerEventfd>>,
+    call: Option<PeerEventfd>,
     /// Where the front end hears that the ring is broken.
-    err: Option<OwnedFd>,
+    err: Option<PeerEventfd>,
     is_enabled: bool,
     is_running: bool,
 }
@@ -49,6 +51,7 @@ pub(crate) struct Guest {
     features: Features,
     status: u8,
     mtu: Option<u16>,
+    complaint: Option<String>,
 }
 
 impl Guest {
@@ -56,8 +59,16 @@ impl Guest {
     pub(crate) fn new(queue_pairs: u16) -> Self {
         let vrings = (0..2 * queue_pairs).map(|_| Vring::default()).collect();
         let map = Arc::new(MemoryMap::new(Vec::new()).expect("no regions do not overlap"));
-        let (regions, features) = (Vec::new(), Features::NONE);
-        Self { queue_pairs, vrings, regions, map, features, status: 0, mtu: None }
+        Self {
+            queue_pairs,
+            vrings,
+            regions: Vec::new(),
+            map,
+            features: Features::NONE,
+            status: 0,
+            mtu: None,
+            complaint: None,
+        }
     }
 
     /// What a driver may negotiate: no offloads, no packed rings, no logging, and no control
@@ -105,11 +116,14 @@ impl Guest {
     /// Tells the front end that a ring is broken (vhost-user, SET_VRING_ERR), if it wants to hear.
     pub(crate) fn signal_broken(&self, index: u16) {
         let vring = self.vrings.get(usize::from(index));
-        if let Some(err) = vring.and_then(|vring| vring.err.as_ref())
-            && let Err(error) = rustix::io::write(err, &1u64.to_ne_bytes())
-        {
-            log::debug!("ring {index}: its front end does not hear that it is broken: {error}");
+        if let Some(err) = vring.and_then(|vring| vring.err.as_ref()) {
+            err.signal();
         }
+    }
+
+    /// Returns what the front end did wrong last and was not told of, once: for the log.
+    pub(crate) fn take_complaint(&mut self) -> Option<String> {
+        self.complaint.take()
     }
 
     /// The guest with the data path that runs its rings, to carry out messages.
@@ -169,8 +183,8 @@ impl Attached<'_> {
         if vring.is_running {
             return Ok(());
         }
-        let duplicate = |descriptor: &Option<OwnedFd>| {
-            descriptor.as_ref().map(OwnedFd::try_clone).transpose().map_err(|error| {
+        let duplicate = |descriptor: &Option<PeerEventfd>| {
+            descriptor.as_ref().map(PeerEventfd::try_clone).transpose().map_err(|error| {
                 Refused::new(format!("cannot duplicate a descriptor of ring {index}: {error}"))
             })
         };
@@ -203,6 +217,24 @@ impl Attached<'_> {
         self.stop(index);
         change(self.vring(index)?);
         self.reconcile(index)
+    }
+
+    /// The eventfd that a front end sent. Anything else is closed, as if it had sent none.
+    fn eventfd(
+        &mut self,
+        index: u16,
+        what: &str,
+        descriptor: Option<OwnedFd>,
+    ) -> Option<PeerEventfd> {
+        match PeerEventfd::try_from(descriptor?) {
+            Ok(eventfd) => Some(eventfd),
+            Err(error) => {
+                let cause = one_line(&error);
+                let complaint = format!("{what} descriptor of ring {index} not used: {cause}");
+                self.guest.complaint = Some(complaint);
+                None
+            }
+        }
     }
 
     /// Replaces the guest's memory. Rings pause meanwhile; those that are not in the new memory
@@ -324,14 +356,17 @@ impl Backend for Attached<'_> {
     }
 
     fn set_vring_kick(&mut self, index: u16, kick: Option<OwnedFd>) -> Result<(), Refused> {
+        let kick = self.eventfd(index, "kick", kick);
         self.change(index, |vring| vring.kick = Some(kick))
     }
 
     fn set_vring_call(&mut self, index: u16, call: Option<OwnedFd>) -> Result<(), Refused> {
+        let call = self.eventfd(index, "call", call);
         self.change(index, |vring| vring.call = call)
     }
 
     fn set_vring_err(&mut self, index: u16, err: Option<OwnedFd>) -> Result<(), Refused> {
+        let err = self.eventfd(index, "err", err);
         self.vring(index)?.err = err;
         Ok(())
     }

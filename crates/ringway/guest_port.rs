@@ -179,6 +179,9 @@ impl GuestPort {
         {
             self.log.write(Level::Warn, refusal);
         }
+        if let Some(complaint) = self.guest.take_complaint() {
+            self.log.write(Level::Warn, complaint);
+        }
         let outcome = outcome.map(|()| {
             let token = Token::Session(self.key);
             poller.set_interest(session.as_fd(), token, true, session.wants_write())

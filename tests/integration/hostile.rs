@@ -1,17 +1,18 @@
 //! Front ends that send rubbish and guests that break their rings: each loses its own session or
 //! queue, and nothing else. Every test ends by forwarding between two that behave.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::json;
 use virtio::testing::{Buffer, TestMemory};
 
 use crate::support::front_end::{FrontEnd, RING_ENTRIES};
 use crate::support::messages::{Conversation, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK};
 use crate::support::switch::{Switch, guests};
-use crate::support::{ALICE, BOB, BROADCAST, frame, wait_for};
+use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, wait_for};
 
 /// Most lines that the log has of a port before a second has passed: 20 of its front ends, one for
 /// the second that had begun before, and that the port was added.
@@ -90,10 +91,38 @@ impl Lab {
         assert_eq!(told.count(), 1, "{log}");
     }
 
+    /// The others forward on, and the switch answers and ends while the one that does not behave
+    /// is there still.
+    fn assert_others_unharmed_to_the_end(mut self) {
+        self.assert_others_unharmed();
+        self.switch.run(&["port", "show", "mallory"]);
+        drop(self.switch);
+    }
+
     /// Lines of the log that are about Mallory's port.
     fn log_lines(&self) -> usize {
         self.switch.log_lines("port mallory: ")
     }
+}
+
+/// An eventfd as QEMU makes them.
+fn new_eventfd() -> OwnedFd {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
+}
+
+/// Fills an eventfd and makes it block: its next writer waits until somebody reads it.
+fn make_writers_wait(eventfd: &OwnedFd) {
+    let _ = rustix::io::read(eventfd, &mut [0; 8]);
+    rustix::io::write(eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    fcntl_setfl(eventfd, OFlags::empty()).unwrap();
+}
+
+/// A pipe whose next writer waits until somebody reads it.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let size = rustix::pipe::fcntl_setpipe_size(&writer, 4_096).unwrap();
+    rustix::io::write(&writer, &vec![0; size]).unwrap();
+    (reader, writer)
 }
 
 /// Numbers that look random and are the same every time (xorshift).
@@ -203,7 +232,7 @@ fn available_index_that_jumps_stops_the_queue() {
 fn front_end_that_wants_to_hear_of_a_broken_ring_does() {
     let lab = Lab::new();
     let mut mallory = lab.mallory();
-    let err = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    let err = new_eventfd();
     mallory.send_descriptor(SET_VRING_ERR, 1, err.as_fd());
 
     mallory.driver(1).set_available_index(RING_ENTRIES + 1);
@@ -211,6 +240,49 @@ fn front_end_that_wants_to_hear_of_a_broken_ring_does() {
 
     let mut count = [0; 8];
     wait_for("word of the broken ring", || rustix::io::read(&err, &mut count).ok());
+}
+
+#[test]
+fn full_pipe_in_place_of_the_err_eventfd_stalls_nobody() {
+    let lab = Lab::new();
+    let mut mallory = lab.mallory();
+    let (_reader, err) = full_pipe();
+    mallory.send_descriptor(SET_VRING_ERR, 1, err.as_fd());
+
+    mallory.driver(1).set_available_index(RING_ENTRIES + 1);
+    mallory.kick(1);
+
+    lab.assert_stopped_once();
+    lab.assert_others_unharmed_to_the_end();
+}
+
+#[test]
+fn full_err_eventfd_that_blocks_stalls_nobody() {
+    let lab = Lab::new();
+    let mut mallory = lab.mallory();
+    let err = new_eventfd();
+    mallory.send_descriptor(SET_VRING_ERR, 1, err.as_fd());
+    make_writers_wait(&err);
+
+    mallory.driver(1).set_available_index(RING_ENTRIES + 1);
+    mallory.kick(1);
+
+    lab.assert_stopped_once();
+    lab.assert_others_unharmed_to_the_end();
+}
+
+#[test]
+fn full_call_eventfd_that_blocks_stalls_nobody() {
+    let lab = Lab::new();
+    let mut mallory = lab.mallory();
+    let call = new_eventfd();
+    mallory.send_descriptor(SET_VRING_CALL, 1, call.as_fd());
+    make_writers_wait(&call);
+
+    mallory.send(&frame(BROADCAST, CAROL, &[6; 46]));
+    mallory.await_sent();
+
+    lab.assert_others_unharmed_to_the_end();
 }
 
 #[test]
@@ -226,6 +298,24 @@ fn front_ends_that_come_with_rubbish_and_go_fill_no_log() {
 
     let allowed = LINES_AT_ONCE + start.elapsed().as_secs().try_into().unwrap_or(usize::MAX);
     assert!(lab.log_lines() <= allowed, "{} lines", lab.log_lines());
+    lab.assert_unharmed();
+}
+
+#[test]
+fn descriptors_that_are_no_eventfds_are_told_of_and_fill_no_log() {
+    let lab = Lab::new();
+    let mut mallory = lab.mallory();
+    let (_reader, pipe) = full_pipe();
+    let start = Instant::now();
+
+    for _ in 0..500 {
+        mallory.send_descriptor(SET_VRING_CALL, 1, pipe.as_fd());
+    }
+
+    let allowed = LINES_AT_ONCE + start.elapsed().as_secs().try_into().unwrap_or(usize::MAX);
+    assert!(lab.log_lines() <= allowed, "{} lines", lab.log_lines());
+    assert!(lab.switch.log_lines("call descriptor of ring 1") > 0, "{}", lab.switch.log());
+    drop(mallory);
     lab.assert_unharmed();
 }
 

@@ -5,7 +5,6 @@
 //! use travels back in the answer, so that memory is unmapped and sockets are closed by the
 //! control thread and never between two bursts.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use afxdp::XdpQueue;
@@ -14,6 +13,7 @@ use frame::PortId;
 use virtio::{QueueFault, ReceiveQueue, TransmitQueue};
 
 use crate::counters::Counters;
+use crate::eventfd::PeerEventfd;
 use crate::queue::{Receiveq, Transmitq};
 use crate::steering::Steering;
 
@@ -42,8 +42,8 @@ pub(crate) struct StartVring {
     pub(crate) pair: u8,
     pub(crate) vring: Vring,
     pub(crate) size: usize,
-    pub(crate) kick: Option<OwnedFd>,
-    pub(crate) call: Option<OwnedFd>,
+    pub(crate) kick: Option<PeerEventfd>,
+    pub(crate) call: Option<PeerEventfd>,
     pub(crate) is_enabled: bool,
     pub(crate) counters: Arc<Counters>,
 }

@@ -12,7 +12,6 @@ use ring::Marker;
 
 use crate::command::{Command, Half, PortDescription, Reply, StartVring, Vring};
 use crate::counters::{Counters, add};
-use crate::idle::notify;
 use crate::queue::{Kind, Queue, Receiveq, RingState, Transmitq};
 use crate::steering::MAX_QUEUES;
 use crate::thread::{PollThread, Port};
@@ -132,7 +131,7 @@ impl PollThread {
         let state = RingState::Running;
         // A predecessor may have died between publishing and notifying: say it once more.
         if let Some(call) = &call {
-            notify(call);
+            call.signal();
         }
         match vring {
             Vring::Transmitq(ring) => {

@@ -24,7 +24,8 @@ use virtio::{ReceiveQueue, SetupError, TransmitQueue, VringSetup};
 use crate::clock;
 use crate::command::{Command, Event, Half, PortDescription, Reply, StartVring, Vring};
 use crate::counters::{Counters, PortStatistics, QueueStatistics, Snapshot, ThreadStatistics};
-use crate::eventfd::checked;
+use crate::eventfd::PeerEventfd;
+use crate::notifier;
 use crate::poll_threads::{self, Handle, StartError};
 use crate::settings::Settings;
 use crate::steering::{MAX_QUEUES, Steering};
@@ -75,6 +76,7 @@ impl Datapath {
     /// [`StartError`] if a core does not exist or a system call fails.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let started = Instant::now();
+        notifier::prepare();
         let core = settings.cores.first().copied().unwrap_or(0);
         let failed = |source: rustix::io::Errno| StartError::System {
             call: "make an eventfd",
@@ -193,8 +195,8 @@ impl Datapath {
         port: PortId,
         vring: u16,
         setup: VringSetup,
-        kick: Option<OwnedFd>,
-        call: Option<OwnedFd>,
+        kick: Option<PeerEventfd>,
+        call: Option<PeerEventfd>,
         enabled: bool,
     ) -> Result<(), SetupError> {
         self.stop_vring(port, vring);
@@ -210,8 +212,8 @@ impl Datapath {
             pair,
             vring: ring,
             size,
-            kick: kick.and_then(checked),
-            call: call.and_then(checked),
+            kick,
+            call,
             is_enabled: enabled,
             counters,
         })));

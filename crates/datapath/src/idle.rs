@@ -57,7 +57,8 @@ impl Waker {
     }
 }
 
-/// Adds one to an eventfd: a guest's call, a thread's wake-up.
+/// Adds one to an eventfd of this process. (Those of front ends are signalled otherwise, see
+/// `notifier.rs`.)
 ///
 /// It fails only when the counter is full, and then the reader is notified already.
 #[inline]

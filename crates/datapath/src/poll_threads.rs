@@ -17,6 +17,7 @@ use crate::command::{Command, Event, Reply};
 use crate::counters::{Counters, ThreadCounters, ThreadStatistics};
 use crate::handover::{Link, link};
 use crate::idle::{Bed, Waker};
+use crate::notifier;
 use crate::queue_table::QueueTable;
 use crate::settings::Settings;
 use crate::steering::MAX_THREADS;
@@ -178,6 +179,7 @@ fn spawn(thread: PollThread, core: usize) -> Result<JoinHandle<()>, StartError> 
     let (pinned, is_pinned) = unbounded();
     let body = move || {
         let ok = core_affinity::set_for_current(CoreId { id: core });
+        notifier::prepare();
         let _ = pinned.send(ok);
         if ok {
             thread.run();

@@ -5,7 +5,6 @@
 //! a burst, [`Queue::deliver`] and [`Queue::release_egress`] send one, [`Queue::complete`] and
 //! [`Queue::release_ingress`] give buffers back.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use afxdp::XdpQueue;
@@ -13,7 +12,7 @@ use frame::{BURST_FRAMES, Burst, DropReason, Outgoing, PortId, VlanTag};
 use virtio::{QueueFault, ReceiveQueue, Refusal, TransmitQueue};
 
 use crate::counters::Counters;
-use crate::idle::notify;
+use crate::eventfd::PeerEventfd;
 use crate::loans::Loans;
 
 /// One copy that is to leave by a queue.
@@ -40,8 +39,8 @@ pub(crate) enum RingState {
 pub(crate) struct Transmitq {
     pub(crate) ring: TransmitQueue,
     /// `None`: the driver never kicks, so the queue is polled for ever.
-    pub(crate) kick: Option<OwnedFd>,
-    pub(crate) call: Option<OwnedFd>,
+    pub(crate) kick: Option<PeerEventfd>,
+    pub(crate) call: Option<PeerEventfd>,
     pub(crate) is_enabled: bool,
     pub(crate) state: RingState,
 }
@@ -50,7 +49,7 @@ pub(crate) struct Transmitq {
 #[derive(Debug)]
 pub(crate) struct Receiveq {
     pub(crate) ring: ReceiveQueue,
-    pub(crate) call: Option<OwnedFd>,
+    pub(crate) call: Option<PeerEventfd>,
     pub(crate) is_enabled: bool,
     pub(crate) state: RingState,
 }
@@ -178,7 +177,7 @@ impl Queue {
                 if transmitq.ring.release()
                     && let Some(call) = &transmitq.call
                 {
-                    notify(call);
+                    call.signal();
                 }
             }
             Kind::Guest { .. } => {}
@@ -228,7 +227,7 @@ impl Queue {
                 if receiveq.ring.release()
                     && let Some(call) = &receiveq.call
                 {
-                    notify(call);
+                    call.signal();
                 }
             }
             Kind::Guest { .. } => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge::{DEFAULT_ADDRESSES, DEFAULT_AGEING, Fdb, VlanPolicy};
-use datapath::{Datapath, PollMode, Settings};
+use datapath::{Datapath, PeerEventfd, PollMode, Settings};
 use frame::{PortId, VlanId};
 use rustix::event::{EventfdFlags, eventfd};
 use virtio::testing::{Buffer, Driver, TestMemory};
@@ -43,6 +43,11 @@ impl Ring {
         Self { buffers: driver.end(), driver, memory, kick, next_head: 0 }
     }
 
+    /// The kick descriptor, as a front end sends it.
+    pub(crate) fn kick_eventfd(&self) -> PeerEventfd {
+        self.kick.try_clone().unwrap().try_into().unwrap()
+    }
+
     fn buffer(&self, head: u16) -> u64 {
         self.buffers + u64::from(head) * u64::from(BUFFER_BYTES)
     }
@@ -77,7 +82,7 @@ impl Guest {
             receiveq.post(head, buffer);
         }
         for (vring, ring) in [(0, &receiveq), (1, &transmitq)] {
-            let kick = Some(ring.kick.try_clone().unwrap());
+            let kick = Some(ring.kick_eventfd());
             datapath.start_vring(port, vring, ring.driver.setup(), kick, None, true).unwrap();
         }
         Self { port, transmitq, receiveq }

@@ -180,7 +180,7 @@ fn stopped_ring_goes_on_where_it_stopped() {
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(bob.try_receive(), None);
     let setup = alice.transmitq.driver.setup();
-    let kick = Some(alice.transmitq.kick.try_clone().unwrap());
+    let kick = Some(alice.transmitq.kick_eventfd());
     datapath.start_vring(alice.port, 1, setup, kick, None, true).unwrap();
 
     assert_eq!(next, Some(1));
