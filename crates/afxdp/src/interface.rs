@@ -11,6 +11,8 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::ioctl::Device;
 use crate::occupancy::check_unused;
@@ -22,6 +24,15 @@ use crate::{SocketError, UmemPool, XdpQueue, sys};
 
 /// Largest MTU whose frames, with Ethernet header and one tag, fit a chunk.
 const MTU_LIMIT_BYTES: u32 = CHUNK_BYTES - HEADROOM_BYTES - 18;
+
+/// How long an interface that has a program or sockets already is tried again. A process that is
+/// killed loses them only when its memory has been unmapped, and its queues are freed later still
+/// (`xp_release_deferred`, net/xdp/xsk_buff_pool.c); who starts the next one at once is not to be
+/// refused for that. Seen with two queues and no guests: 25 to 50 ms after the kill.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pause between two attempts.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Whether the NIC may write to and read from the UMEM itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,8 +135,7 @@ impl Interface {
         let parts = pool.partitions(channels).map_err(failed("map umem"))?;
         device.set_up().map_err(failed("set up"))?;
 
-        let program = Program::attach(name, device.index(), channels)?;
-        let (sockets, mode) = open_sockets(&device, &parts, settings.zero_copy)?;
+        let (program, sockets, mode) = occupy(&device, &parts, channels, settings.zero_copy)?;
         let promiscuous = device.make_promiscuous().map_err(failed("make promiscuous"))?;
         let offloads = Offloads::switch_off(&device, settings.force)?;
         let at_opening = read_statistics(name);
@@ -255,6 +265,31 @@ fn count_receive_queues(interface: &str) -> u32 {
         .flatten()
         .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with("rx-")));
     u32::try_from(receive.count()).unwrap_or(u32::MAX)
+}
+
+/// Attaches the program and opens the sockets. Waits a little for a predecessor's to go.
+fn occupy(
+    device: &Device,
+    parts: &[Partition],
+    channels: u32,
+    wish: ZeroCopy,
+) -> Result<(Program, Vec<Socket>, Mode), SocketError> {
+    let deadline = Instant::now() + PREDECESSOR_PATIENCE;
+    loop {
+        let attempt =
+            Program::attach(device.name(), device.index(), channels).and_then(|program| {
+                let (sockets, mode) = open_sockets(device, parts, wish)?;
+                Ok((program, sockets, mode))
+            });
+        match attempt {
+            Err(SocketError::ProgramPresent { .. } | SocketError::QueueTaken { .. })
+                if Instant::now() < deadline =>
+            {
+                thread::sleep(ATTEMPT_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn open_sockets(

@@ -30,6 +30,16 @@ fn make_pair() {
     ip("link set wire0 up");
 }
 
+/// Waits until the interface has no program. A child that another test is about to start has
+/// copies of all descriptors until it executes, so the last one may be closed a moment later.
+fn await_no_program(interface: &str) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while has_program(interface) {
+        assert!(Instant::now() < deadline, "{interface} still has a program");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Receives until `count` experimental frames have come, gives their chunks back, and returns
 /// what they held.
 fn receive(queues: &mut [XdpQueue], count: usize) -> Vec<Vec<u8>> {
@@ -191,7 +201,7 @@ fn program_is_gone_after_queues_and_interface_are_dropped() {
         drop(queues);
         drop(interface);
 
-        assert!(!has_program("up0"));
+        await_no_program("up0");
         let again = open("up0");
         assert!(again.is_ok(), "{again:?}");
     });
@@ -214,7 +224,7 @@ fn program_is_gone_after_the_process_was_killed() {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        assert!(!has_program("up0"));
+        await_no_program("up0");
     });
 }
 
@@ -238,6 +248,41 @@ fn interface_that_has_a_program_is_refused_with_the_way_out() {
 
         assert!(refusal.contains("up0 already has an XDP program"), "{refusal}");
         assert!(refusal.contains("ip link set dev up0 xdp off"), "{refusal}");
+    });
+}
+
+#[test]
+fn interface_that_its_last_owner_is_about_to_leave_is_waited_for() {
+    in_namespace(|| {
+        make_pair();
+        let held = open("up0").unwrap();
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+
+        let taken = open("up0");
+
+        assert!(taken.is_ok(), "{taken:?}");
+        leaving.join().unwrap();
+    });
+}
+
+#[test]
+fn queue_that_its_last_owner_is_about_to_leave_is_waited_for() {
+    in_namespace(|| {
+        make_pair();
+        let (interface, queues) = open("up0").unwrap();
+        drop(interface);
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(queues);
+        });
+
+        let taken = open("up0");
+
+        assert!(taken.is_ok(), "{taken:?}");
+        leaving.join().unwrap();
     });
 }
 
