@@ -93,6 +93,23 @@ fn killed_switch_leaves_no_program_and_a_new_one_starts() {
 }
 
 #[test]
+fn next_switch_starts_while_the_killed_one_is_still_going() {
+    let wire = Wire::with_queues(2);
+    let mut switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+
+    for _ in 0..10 {
+        // Not waited for: its program and sockets stay for some 50 ms.
+        switch.begin_kill();
+        switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    }
+
+    let socket = wire.socket();
+    let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
+    guest.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    assert_eq!(socket.receive_from(ALICE), frame(BROADCAST, ALICE, &[1; 46]));
+}
+
+#[test]
 fn removed_uplink_leaves_the_interface_as_it_was() {
     let wire = Wire::new();
     let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);

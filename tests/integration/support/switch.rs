@@ -85,6 +85,11 @@ impl Switch {
         Instant::now()
     }
 
+    /// `kill -9`, and no waiting for its end.
+    pub(crate) fn begin_kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
     /// `kill -9`, and nothing else.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
