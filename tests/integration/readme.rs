@@ -70,3 +70,15 @@ fn scripts_that_are_shown_are_there() {
         assert!(root().join(name).is_file(), "{name}");
     }
 }
+
+#[test]
+fn service_may_save_its_configuration_and_is_started_again_for_ever() {
+    let unit = std::fs::read_to_string(root().join("config/ringway.service")).unwrap();
+    let has = |wanted: &str| unit.lines().any(|line| line == wanted);
+    let (before_service, _) = unit.split_once("[Service]").unwrap();
+
+    // /etc is read-only with it, but for what is named.
+    assert!(has("ProtectSystem=full") && has("ReadWritePaths=-/etc/ringway"));
+    // In another section systemd ignores it.
+    assert!(before_service.contains("\nStartLimitIntervalSec=0\n"));
+}
