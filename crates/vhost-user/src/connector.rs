@@ -7,6 +7,7 @@
 //! 100 ms away: a front end that accepts and hangs up at once costs ten attempts a second,
 //! not a busy thread.
 
+use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::error::SocketError;
-use crate::path::socket_address;
+use crate::path::{check_is_socket, socket_address};
 
 /// Least time between two attempts.
 const DELAY_MIN: Duration = Duration::from_millis(100);
@@ -39,15 +40,34 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`SocketError`] if the path can never be a socket's: too long, or no file name.
+    /// As for [`check`](Self::check).
     pub fn new(path: &Path) -> Result<Self, SocketError> {
         Ok(Self {
             path: path.to_owned(),
-            address: socket_address(path)?,
+            address: Self::address(path)?,
             next_attempt: None,
             delay: DELAY_MIN,
             last_error: None,
         })
+    }
+
+    /// Finds out whether a connector can be made, without connecting.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`] if the path can never be a socket's: too long, no file name, or something
+    /// else is there. That nothing is there yet is none.
+    pub fn check(path: &Path) -> Result<(), SocketError> {
+        Self::address(path).map(drop)
+    }
+
+    fn address(path: &Path) -> Result<SocketAddrUnix, SocketError> {
+        let address = socket_address(path)?;
+        // What cannot be looked at is left to the attempts, and to who reads their errors.
+        if let Ok(metadata) = fs::metadata(path) {
+            check_is_socket(path, metadata.file_type())?;
+        }
+        Ok(address)
     }
 
     /// Tries to connect if an attempt is due at `now`; never waits.

@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use crate::connector::connect_now;
 use crate::error::SocketError;
 use crate::ownership::Ownership;
-use crate::path::{PATH_BYTES_MAX, socket_address};
+use crate::path::{PATH_BYTES_MAX, check_is_socket, socket_address};
 
 /// A socket that front ends connect to.
 #[derive(Debug)]
@@ -37,6 +37,22 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Finds out what of [`bind`](Self::bind) can be known beforehand: whether the path can be a
+    /// socket's, and the accounts exist. Nothing is made and nobody is connected to, so whether the
+    /// socket is in use or its directory will be there is not.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`] as from [`bind`](Self::bind).
+    pub fn check(path: &Path, ownership: &Ownership) -> Result<(), SocketError> {
+        ownership.resolve()?;
+        socket_address(path)?;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => check_is_socket(path, metadata.file_type()),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Makes the socket file and listens on it; never waits.
     ///
     /// # Errors
@@ -112,13 +128,8 @@ fn check_way_is_free(path: &Path) -> Result<(), SocketError> {
             return Err(SocketError::Call { call: "look at", path: path.to_owned(), source });
         }
     };
+    check_is_socket(path, found)?;
     let path = path.to_owned();
-    if found.is_dir() {
-        return Err(SocketError::IsDirectory { path });
-    }
-    if !found.is_socket() {
-        return Err(SocketError::NotASocket { path });
-    }
     match connect_now(&address) {
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
         // Accepted, a full backlog, or a listener of another socket type: somebody is there.

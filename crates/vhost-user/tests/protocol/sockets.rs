@@ -132,6 +132,49 @@ fn what_is_in_the_way_is_named_and_left_alone() {
 }
 
 #[test]
+fn connector_refuses_what_is_no_socket_and_takes_what_is_missing() {
+    let directory = directory();
+    let file = directory.path().join("file");
+    let link = directory.path().join("link");
+    File::create(&file).expect("file");
+    symlink(directory.path().join("nowhere"), &link).expect("link");
+
+    let on_directory = Connector::new(directory.path()).expect_err("refused");
+    let on_file = Connector::new(&file).expect_err("refused");
+
+    assert!(matches!(on_directory, SocketError::IsDirectory { .. }));
+    assert!(matches!(on_file, SocketError::NotASocket { .. }));
+    // A front end may yet make both.
+    assert!(Connector::new(&link).is_ok());
+    assert!(Connector::new(&directory.path().join("missing/vm1.sock")).is_ok());
+}
+
+#[test]
+fn check_finds_what_bind_would_without_a_trace() {
+    let directory = directory();
+    let file = directory.path().join("file");
+    let live = directory.path().join("live.sock");
+    File::create(&file).expect("file");
+    let listener = bind(&live).expect("bound");
+    let check = |path: &Path| Listener::check(path, &Ownership::default());
+    let owner = Ownership { owner: Some("nobody-of-that-name".to_owned()), ..Ownership::default() };
+
+    let unknown = Listener::check(&live, &owner).expect_err("refused");
+
+    assert!(matches!(unknown, SocketError::UnknownOwner { .. }));
+    assert!(matches!(check(directory.path()), Err(SocketError::IsDirectory { .. })));
+    assert!(matches!(check(&file), Err(SocketError::NotASocket { .. })));
+    assert!(matches!(
+        check(&long_path(directory.path(), 108)),
+        Err(SocketError::PathLength { .. })
+    ));
+    assert!(check(&live).is_ok() && check(&directory.path().join("missing/vm1.sock")).is_ok());
+    // Nobody has knocked.
+    assert!(listener.accept().expect("accepts").is_none());
+    assert_eq!(names(directory.path()).len(), 2);
+}
+
+#[test]
 fn path_of_107_bytes_is_the_longest() {
     let directory = directory();
     let fits = long_path(directory.path(), 107);
