@@ -1,6 +1,6 @@
 //! When a queue and its thread stop polling, and how they are woken.
 //!
-//! Polling is adaptive per queue. A queue that found nothing for a while has its notifications
+//! Polling is adaptive per queue. A queue that found nothing for a while ([`Patience`]) has its notifications
 //! switched on, is looked at once more (work that came in between would never be announced) and
 //! leaves the list of polled queues. Its descriptor lies in the thread's epoll set all the time,
 //! edge-triggered, so nothing is registered or read on the way. While other queues are busy the
@@ -18,10 +18,12 @@ use std::time::Duration;
 use ring::Doorbell;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
-/// Empty polls in a row after which a queue is no longer polled. A turn over an empty queue takes
-/// about 50 ns, so this is some ten microseconds: more than the gap between bursts of a
-/// loaded guest, less than a scheduler's tick by far.
-pub(crate) const EMPTY_POLLS_BEFORE_IDLE: u32 = 256;
+/// How long a queue is polled without finding anything, at least: a dozen microseconds on today's
+/// processors, more than the gap between bursts of a loaded guest.
+const LEAST_PATIENCE_TICKS: u64 = 1 << 15;
+
+/// How long at most: the better part of a millisecond.
+const MOST_PATIENCE_TICKS: u64 = 1 << 21;
 
 /// Turns between two looks at the epoll set while other queues are busy.
 pub(crate) const TURNS_BETWEEN_LOOKS: u64 = 32;
@@ -34,6 +36,45 @@ const EVENTS_AT_A_TIME: usize = 32;
 
 /// The mark of the eventfd among the events of queues.
 const WAKER_MARK: u64 = u64::MAX;
+
+/// How long one queue is polled on when it finds nothing.
+///
+/// A wake-up costs whoever sends it a system call, and often an interrupt to a halted core: many
+/// times what a frame costs. So a queue whose work came back soon after it had fallen idle is
+/// polled twice as long the next time, up to a limit; one whose silence was long, as short as
+/// possible (the way KVM's halt polling grows and shrinks).
+#[derive(Debug)]
+pub(crate) struct Patience {
+    ticks: u64,
+    last_work: u64,
+}
+
+impl Patience {
+    pub(crate) const fn new() -> Self {
+        Self { ticks: LEAST_PATIENCE_TICKS, last_work: 0 }
+    }
+
+    /// The queue had work at this time.
+    #[inline]
+    pub(crate) const fn found_work(&mut self, now: u64) {
+        self.last_work = now;
+    }
+
+    /// Says whether to stop polling the queue.
+    #[inline]
+    pub(crate) const fn is_over(&self, now: u64) -> bool {
+        now.wrapping_sub(self.last_work) > self.ticks
+    }
+
+    /// The queue is polled again.
+    pub(crate) fn begin_again(&mut self, now: u64) {
+        let silence = now.wrapping_sub(self.last_work);
+        let was_short = silence < self.ticks.saturating_add(MOST_PATIENCE_TICKS);
+        let grown = (self.ticks * 2).min(MOST_PATIENCE_TICKS);
+        self.ticks = if was_short { grown } else { LEAST_PATIENCE_TICKS };
+        self.last_work = now;
+    }
+}
 
 /// Wakes one poll thread. Shared by all who send it something.
 #[derive(Debug)]
@@ -133,5 +174,46 @@ impl Bed {
                 ready(mark);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When the work comes that wakes the queue, after so many ticks of silence.
+    fn woken_after(patience: &mut Patience, silence: u64) {
+        let now = patience.last_work + silence;
+        patience.begin_again(now);
+    }
+
+    #[test]
+    fn patience_grows_with_work_that_comes_back_soon_and_not_beyond_its_limit() {
+        let mut patience = Patience::new();
+
+        woken_after(&mut patience, LEAST_PATIENCE_TICKS + 1);
+        assert_eq!(patience.ticks, 2 * LEAST_PATIENCE_TICKS);
+        (0..20).for_each(|_| woken_after(&mut patience, MOST_PATIENCE_TICKS));
+
+        assert_eq!(patience.ticks, MOST_PATIENCE_TICKS);
+    }
+
+    #[test]
+    fn patience_is_short_again_after_a_long_silence() {
+        let mut patience = Patience::new();
+        (0..20).for_each(|_| woken_after(&mut patience, MOST_PATIENCE_TICKS));
+
+        woken_after(&mut patience, 3 * MOST_PATIENCE_TICKS);
+
+        assert_eq!(patience.ticks, LEAST_PATIENCE_TICKS);
+    }
+
+    #[test]
+    fn patience_is_over_when_nothing_came_for_its_time() {
+        let mut patience = Patience::new();
+        patience.found_work(1_000);
+
+        assert!(!patience.is_over(1_000 + LEAST_PATIENCE_TICKS));
+        assert!(patience.is_over(1_001 + LEAST_PATIENCE_TICKS));
     }
 }

@@ -15,7 +15,7 @@ use crate::thread::{NOT_LENT, PollThread};
 
 impl PollThread {
     /// Takes one burst from a queue all the way. Returns how many frames it took in.
-    pub(crate) fn poll(&mut self, index: u16, now: Seconds) -> usize {
+    pub(crate) fn poll(&mut self, index: u16, ticks: u64, now: Seconds) -> usize {
         self.prepare_usual_egress(index);
         let work = &mut self.work;
         let Some(queue) = self.queues.get_mut(index) else { return 0 };
@@ -23,7 +23,7 @@ impl PollThread {
         let outcome = queue.receive(&mut work.burst);
         let taken = work.burst.frames.len() + work.burst.dropped.total() as usize;
         if taken > 0 {
-            queue.empty_polls = 0;
+            queue.patience.found_work(ticks);
             add(&self.counters.frames, taken as u64);
             add(&self.counters.bursts, 1);
             self.decide(index, now);

@@ -13,6 +13,7 @@ use virtio::{QueueFault, ReceiveQueue, Refusal, TransmitQueue};
 
 use crate::counters::Counters;
 use crate::eventfd::PeerEventfd;
+use crate::idle::Patience;
 use crate::loans::Loans;
 
 /// One copy that is to leave by a queue.
@@ -84,8 +85,8 @@ pub(crate) struct Queue {
     pub(crate) ordered_copies: u64,
     /// Where the last burst from here left, if all of its last train went one way.
     pub(crate) usual_egress: Option<u16>,
-    /// Polls in a row that found nothing.
-    pub(crate) empty_polls: u32,
+    /// How long it is polled on when nothing comes.
+    pub(crate) patience: Patience,
     /// In the thread's list of polled queues.
     pub(crate) is_polled: bool,
     /// An interface's queue that takes nothing more, for its port is being removed.
@@ -103,7 +104,7 @@ impl Queue {
             orders: Vec::with_capacity(BURST_FRAMES),
             ordered_copies: 0,
             usual_egress: None,
-            empty_polls: 0,
+            patience: Patience::new(),
             is_polled: false,
             is_leaving: false,
         }
@@ -293,8 +294,8 @@ impl Queue {
     }
 
     /// Asks for no more notifications, for the queue is polled.
-    pub(crate) fn wake_up(&mut self) {
-        self.empty_polls = 0;
+    pub(crate) fn wake_up(&mut self, ticks: u64) {
+        self.patience.begin_again(ticks);
         if let Kind::Guest { transmitq: Some(transmitq), .. } = &mut self.kind {
             transmitq.ring.disable_notifications();
         }

@@ -23,7 +23,7 @@ use crate::command::{Command, Event, Reply};
 use crate::commands::Stop;
 use crate::counters::{Counters, ThreadCounters, add};
 use crate::handover::{Lent, Link};
-use crate::idle::{Bed, EMPTY_POLLS_BEFORE_IDLE, TURNS_BETWEEN_LOOKS};
+use crate::idle::{Bed, TURNS_BETWEEN_LOOKS};
 use crate::orders::Direct;
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
@@ -131,9 +131,9 @@ impl PollThread {
         }
         let mut place = 0;
         while let Some(&index) = self.polled.get(place) {
-            let taken = self.poll(index, now);
+            let taken = self.poll(index, ticks, now);
             frames += taken;
-            if taken == 0 && self.fell_idle(index) {
+            if taken == 0 && self.fell_idle(index, ticks) {
                 self.polled.swap_remove(place);
             } else {
                 place += 1;
@@ -145,13 +145,11 @@ impl PollThread {
         frames
     }
 
-    /// Counts an empty poll of a queue. Returns true if the queue needs to be polled no more.
-    fn fell_idle(&mut self, index: u16) -> bool {
+    /// After an empty poll of a queue: returns true if it needs to be polled no more.
+    fn fell_idle(&mut self, index: u16, ticks: u64) -> bool {
         let Some(queue) = self.queues.get_mut(index) else { return true };
-        queue.empty_polls = queue.empty_polls.saturating_add(1);
-        let may_rest = self.mode == PollMode::Adaptive
-            && queue.empty_polls >= EMPTY_POLLS_BEFORE_IDLE
-            && queue.fall_idle();
+        let may_rest =
+            self.mode == PollMode::Adaptive && queue.patience.is_over(ticks) && queue.fall_idle();
         let is_done = may_rest || !queue.is_ingress();
         queue.is_polled = !is_done;
         is_done
@@ -200,7 +198,7 @@ fn wake_queue(queues: &mut QueueTable, polled: &mut Vec<u16>, mark: u64) {
 fn start_polling(queue: &mut Queue, index: u16, polled: &mut Vec<u16>) {
     if !queue.is_polled && queue.is_ingress() {
         queue.is_polled = true;
-        queue.wake_up();
+        queue.wake_up(clock::ticks());
         polled.push(index);
     }
 }
