@@ -1,5 +1,7 @@
 //! The control socket and the command line; ports that come and go; bad input.
 
+mod refusals;
+
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 

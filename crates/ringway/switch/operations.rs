@@ -1,12 +1,15 @@
 //! Changes of a port's VLANs, and of the filtering database.
 
-use datapath::bridge::{Entry, Flush};
+use datapath::bridge::{Entry, Flush, VlanPolicy};
 use datapath::frame::{MacAddr, VlanId};
 
 use super::{Switch, no_such_port};
 use crate::config::StaticEntry;
 use crate::refusal::Refusal;
 use crate::vlan_spec::VlanSpec;
+
+/// Static entries that a refusal names; it says how many more there are.
+const ENTRIES_NAMED: usize = 5;
 
 impl Switch {
     /// Changes a port while traffic flows: its VLANs, and how many addresses are learned behind it.
@@ -22,18 +25,39 @@ impl Switch {
         addresses: Option<u32>,
     ) -> Result<(), Refusal> {
         let key = self.key_of(name)?;
-        let port = self.ports.get_mut(&key).ok_or_else(|| no_such_port(name))?;
-        let mut spec = port.spec.clone();
+        let mut spec = self.port(name)?.spec.clone();
         spec.vlan = vlan.or(spec.vlan);
         spec.addresses = addresses.or(spec.addresses);
         let settings = spec.settings().map_err(|invalid| {
             Refusal::new(format!("{}: {}", invalid.key, invalid.reason)).about(name)
         })?;
+        self.check_entries_stay(name, &settings.policy)?;
+        let port = self.ports.get_mut(&key).ok_or_else(|| no_such_port(name))?;
         self.datapath.set_policy(port.id, &settings.policy, settings.learn_limit);
         port.spec = spec;
         port.settings = settings;
         self.warn_of_loops(name);
         Ok(())
+    }
+
+    /// Refuses VLANs in which a static entry of the port would be left behind: frames to it would
+    /// go nowhere, and a configuration that is saved then would start no daemon.
+    fn check_entries_stay(&self, name: &str, policy: &VlanPolicy) -> Result<(), Refusal> {
+        let mut entries = self.entries(Some(name), None)?;
+        entries.retain(|entry| entry.is_static() && !policy.is_member(entry.vid));
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let named = entries.iter().take(ENTRIES_NAMED);
+        let mut list: Vec<String> =
+            named.map(|entry| format!("{} in VLAN {}", entry.address, entry.vid)).collect();
+        let others = entries.len() - list.len();
+        if others > 0 {
+            list.push(format!("{others} more"));
+        }
+        let cause = format!("it would leave its static entries behind: {}", list.join(", "));
+        let hint = "remove them first: ringway fdb remove MAC --vlan VID";
+        Err(Refusal::new(cause).hint(hint).about(name))
     }
 
     /// Adds an entry that neither moves nor ages.
