@@ -154,18 +154,19 @@ pub(crate) enum PortKind {
     },
 }
 
-/// What may change while traffic flows.
+/// What may change while traffic flows. A number that no VLAN has is refused by the daemon, with
+/// the port's name.
 #[derive(Debug, Args)]
 pub(crate) struct BridgeOptions {
     /// Untagged port in one VLAN (default: 1)
     #[arg(long, value_name = "VID", conflicts_with_all = ["trunk", "native"])]
-    pub(crate) access: Option<u16>,
+    pub(crate) access: Option<i64>,
     /// Tagged member of these VLANs, like 100,200-299
     #[arg(long, value_name = "VID,VID-VID")]
     pub(crate) trunk: Option<String>,
     /// VLAN of untagged frames on a trunk
     #[arg(long, value_name = "VID", requires = "trunk")]
-    pub(crate) native: Option<u16>,
+    pub(crate) native: Option<i64>,
     /// Most addresses learned behind the port (default: 1024 for a guest, no limit for an uplink)
     #[arg(long, value_name = "N")]
     pub(crate) addresses: Option<u32>,
@@ -186,7 +187,7 @@ pub(crate) enum FdbCommand {
         mac: String,
         /// Its VLAN
         #[arg(long, value_name = "VID")]
-        vlan: u16,
+        vlan: i64,
         /// The port it lies behind
         #[arg(long, value_name = "NAME")]
         port: String,
@@ -197,7 +198,7 @@ pub(crate) enum FdbCommand {
         mac: String,
         /// Its VLAN
         #[arg(long, value_name = "VID")]
-        vlan: u16,
+        vlan: i64,
     },
     /// Forget learned addresses
     Flush {
@@ -210,7 +211,7 @@ pub(crate) enum FdbCommand {
 pub(crate) struct FdbFilter {
     /// Only those of this VLAN
     #[arg(long, value_name = "VID")]
-    pub(crate) vlan: Option<u16>,
+    pub(crate) vlan: Option<i64>,
     /// Only those behind this port
     #[arg(long, value_name = "NAME")]
     pub(crate) port: Option<String>,

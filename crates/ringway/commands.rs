@@ -152,12 +152,10 @@ fn bridge_parameters(options: BridgeOptions) -> Vec<(&'static str, Value)> {
 }
 
 fn fdb(command: FdbCommand, client: &mut Client) -> Result<(), Refusal> {
-    let filter = |filter: FdbFilter| {
-        parameters([("vlan", json!(filter.vlan)), ("port", json!(filter.port))])
-    };
+    let filter = |only: FdbFilter| [("vlan", json!(only.vlan)), ("port", json!(only.port))];
     match command {
         FdbCommand::List { filter: only, output } => {
-            let result = client.call("fdb.list", filter(only))?;
+            let result = client.call("fdb.list", parameters(filter(only)))?;
             show(&result, output.json, render::addresses)
         }
         FdbCommand::Add { mac, vlan, port } => {
@@ -167,7 +165,7 @@ fn fdb(command: FdbCommand, client: &mut Client) -> Result<(), Refusal> {
             client.call("fdb.remove", json!({ "mac": mac, "vlan": vlan })).map(drop)
         }
         FdbCommand::Flush { filter: only } => {
-            let result = client.call("fdb.flush", filter(only))?;
+            let result = client.call("fdb.flush", parameters(filter(only)))?;
             print(&format!("{} addresses forgotten\n", result["removed"]))
         }
     }

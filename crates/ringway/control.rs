@@ -10,6 +10,7 @@
 
 pub(crate) mod client_connection;
 pub(crate) mod methods;
+mod parameters;
 pub(crate) mod protocol;
 
 use std::collections::BTreeMap;

@@ -1,19 +1,18 @@
 //! The methods of the control protocol: the commands with dots.
 //!
 //! One table says name, parameters and meaning; `rpc.methods` prints it and `call` looks in it, so
-//! the two cannot differ. Parameters are read into types that refuse unknown names.
+//! the two cannot differ. Wrong parameters are refused with the port that they name.
 
-use datapath::frame::{MacAddr, VlanId};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::parameters::{
+    Address, Filter, Named, Nothing, PerhapsNamed, PortChange, Station, address, gather_vlan,
+    port_spec, read,
+};
 use super::protocol::RpcError;
-use crate::port_spec::PortSpec;
 use crate::refusal::Refusal;
 use crate::report;
 use crate::switch::{Port, Switch};
-use crate::vlan_spec::{Vid, VlanSpec};
 
 type Outcome = Result<Value, RpcError>;
 
@@ -42,7 +41,7 @@ const METHODS: &[Method] = &[
         parameters: &[
             NAME,
             ("type", "vhost-user or af-xdp"),
-            ("socket?", "vhost-user: path of the socket"),
+            ("socket?", "vhost-user: absolute path of the socket"),
             ("connect?", "vhost-user: true if the front end listens"),
             ("owner?", "vhost-user: user of the socket"),
             ("group?", "vhost-user: group of the socket"),
@@ -190,7 +189,19 @@ const METHODS: &[Method] = &[
 pub(crate) fn call(name: &str, params: Value, switch: &mut Switch) -> Outcome {
     let method = METHODS.iter().find(|method| method.name == name);
     let method = method.ok_or_else(|| RpcError::MethodNotFound(name.to_owned()))?;
-    (method.run)(params, switch)
+    let port = named_port(method, &params).map(str::to_owned);
+    let outcome = (method.run)(params, switch);
+    outcome.map_err(|error| match port {
+        Some(port) => error.about(&port),
+        None => error,
+    })
+}
+
+/// The port that parameters name, if the method has a parameter for one.
+fn named_port<'a>(method: &Method, params: &'a Value) -> Option<&'a str> {
+    let mut names = method.parameters.iter().map(|(name, _)| name.trim_end_matches('?'));
+    let name = names.find(|name| ["name", "port"].contains(name))?;
+    params.get(name)?.as_str()
 }
 
 fn describe(method: &Method) -> Value {
@@ -205,84 +216,8 @@ fn describe(method: &Method) -> Value {
     json!({ "name": method.name, "about": method.about, "parameters": parameters })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Named {
-    name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PerhapsNamed {
-    name: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PortChange {
-    name: String,
-    vlan: Option<VlanSpec>,
-    addresses: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Filter {
-    vlan: Option<Vid>,
-    port: Option<String>,
-}
-
-impl Filter {
-    fn vid(&self) -> Option<VlanId> {
-        self.vlan.map(|vid| vid.0)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Station {
-    mac: String,
-    vlan: Vid,
-    port: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Address {
-    mac: String,
-    vlan: Vid,
-}
-
-fn read<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {
-    serde_json::from_value(params).map_err(|error| RpcError::InvalidParams(error.to_string()))
-}
-
-fn address(text: &str) -> Result<MacAddr, RpcError> {
-    text.parse().map_err(|error: datapath::frame::ParseMacAddrError| {
-        RpcError::InvalidParams(error.to_string())
-    })
-}
-
-/// Puts the VLAN options, which are parameters of their own, where the configuration has them.
-fn gather_vlan(mut params: Value) -> Value {
-    let Some(object) = params.as_object_mut() else { return params };
-    for key in ["access", "trunk", "native"] {
-        if let Some(value) = object.remove(key) {
-            let vlan = object.entry("vlan").or_insert_with(|| json!({}));
-            if let Some(vlan) = vlan.as_object_mut() {
-                vlan.insert(key.to_owned(), value);
-            }
-        }
-    }
-    params
-}
-
 fn port_add(params: Value, switch: &mut Switch) -> Outcome {
-    let spec: PortSpec = read(gather_vlan(params))?;
+    let spec = port_spec(params)?;
     let name = spec.name.clone();
     switch.add_port(spec)?;
     switch.warn_of_loops(&name);
@@ -292,8 +227,9 @@ fn port_add(params: Value, switch: &mut Switch) -> Outcome {
 fn port_set(params: Value, switch: &mut Switch) -> Outcome {
     let PortChange { name, vlan, addresses } = read(gather_vlan(params))?;
     if vlan.is_none() && addresses.is_none() {
-        let reason = "nothing to change: give access, trunk, native or addresses";
-        return Err(RpcError::InvalidParams(reason.to_owned()));
+        let refusal = Refusal::new("there is nothing to change")
+            .hint("give --access, --trunk, --native or --addresses");
+        return Err(RpcError::InvalidParams(refusal));
     }
     switch.set_port(&name, vlan, addresses)?;
     Ok(json!({}))
@@ -340,15 +276,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_parameters_of_their_own() {
-        let params = json!({"name": "a", "trunk": "1-3", "native": 1});
-
-        let gathered = gather_vlan(params);
-
-        assert_eq!(gathered, json!({"name": "a", "vlan": {"trunk": "1-3", "native": 1}}));
-    }
-
-    #[test]
     fn every_method_has_its_own_name_and_says_what_it_does() {
         let names: std::collections::HashSet<_> =
             METHODS.iter().map(|method| method.name).collect();
@@ -366,7 +293,15 @@ mod tests {
     }
 
     #[test]
-    fn unknown_parameters_are_refused() {
-        assert!(read::<Named>(json!({"name": "a", "nmae": 1})).is_err());
+    fn port_is_found_under_the_name_that_the_method_has_for_it() {
+        let named = |method, params| {
+            let method = METHODS.iter().find(|known| known.name == method).unwrap();
+            named_port(method, &params).map(str::to_owned)
+        };
+
+        assert_eq!(named("port.set", json!({"name": "vm1"})), Some("vm1".to_owned()));
+        assert_eq!(named("fdb.flush", json!({"port": "vm1"})), Some("vm1".to_owned()));
+        assert_eq!(named("fdb.flush", json!({"name": "vm1"})), None);
+        assert_eq!(named("port.set", json!({"name": 1})), None);
     }
 }

@@ -10,7 +10,9 @@
 //! | -32600 | JSON, but no request; a line or batch that is too long       |
 //! | -32601 | no such method                                               |
 //! | -32602 | parameters that the method has not, lacks or cannot read     |
-//! | 1      | refused: `data` has `port`, `cause` and `hint`               |
+//! | 1      | refused                                                      |
+//!
+//! With the last two, `data` has `port`, `cause` and `hint`.
 
 use serde_json::{Value, json};
 
@@ -27,7 +29,7 @@ pub(crate) enum RpcError {
     Parse(String),
     InvalidRequest(String),
     MethodNotFound(String),
-    InvalidParams(String),
+    InvalidParams(Refusal),
     Refused(Refusal),
 }
 
@@ -38,6 +40,16 @@ impl From<Refusal> for RpcError {
 }
 
 impl RpcError {
+    /// The same, about a port if it is about none yet.
+    pub(crate) fn about(self, port: &str) -> Self {
+        match self {
+            Self::InvalidParams(refusal) if refusal.port.is_none() => {
+                Self::InvalidParams(refusal.about(port))
+            }
+            other => other,
+        }
+    }
+
     fn to_json(&self) -> Value {
         let (code, message) = match self {
             Self::Parse(reason) => (-32700, format!("the line is no JSON: {reason}")),
@@ -45,15 +57,17 @@ impl RpcError {
             Self::MethodNotFound(name) => {
                 (-32601, format!("there is no method {name} (rpc.methods lists those there are)"))
             }
-            Self::InvalidParams(reason) => (-32602, reason.clone()),
-            Self::Refused(refusal) => {
-                let Refusal { port, cause, hint } = refusal;
-                let data = json!({ "port": port, "cause": cause, "hint": hint });
-                return json!({ "code": 1, "message": refusal.to_string(), "data": data });
-            }
+            Self::InvalidParams(refusal) => return refused(-32602, refusal),
+            Self::Refused(refusal) => return refused(1, refusal),
         };
         json!({ "code": code, "message": message })
     }
+}
+
+fn refused(code: i32, refusal: &Refusal) -> Value {
+    let Refusal { port, cause, hint } = refusal;
+    let data = json!({ "port": port, "cause": cause, "hint": hint });
+    json!({ "code": code, "message": refusal.to_string(), "data": data })
 }
 
 /// The first line of every connection.
@@ -135,7 +149,7 @@ fn read(request: Value) -> Result<(String, Value), RpcError> {
         None => Ok((method, json!({}))),
         Some(params @ Value::Object(_)) => Ok((method, params)),
         Some(Value::Array(params)) if params.is_empty() => Ok((method, json!({}))),
-        Some(_) => Err(RpcError::InvalidParams("parameters are given by name".to_owned())),
+        Some(_) => Err(RpcError::InvalidParams(Refusal::new("parameters are given by name"))),
     }
 }
 
