@@ -204,6 +204,9 @@ pub(crate) enum FdbCommand {
     Flush {
         #[command(flatten)]
         filter: FdbFilter,
+        /// Static addresses as well
+        #[arg(long = "static")]
+        with_static: bool,
     },
 }
 

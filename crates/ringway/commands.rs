@@ -164,8 +164,10 @@ fn fdb(command: FdbCommand, client: &mut Client) -> Result<(), Refusal> {
         FdbCommand::Remove { mac, vlan } => {
             client.call("fdb.remove", json!({ "mac": mac, "vlan": vlan })).map(drop)
         }
-        FdbCommand::Flush { filter: only } => {
-            let result = client.call("fdb.flush", parameters(filter(only)))?;
+        FdbCommand::Flush { filter: only, with_static } => {
+            let with_static = ("static", json!(with_static.then_some(true)));
+            let all = filter(only).into_iter().chain([with_static]);
+            let result = client.call("fdb.flush", parameters(all))?;
             print(&format!("{} addresses forgotten\n", result["removed"]))
         }
     }

@@ -6,8 +6,8 @@
 use serde_json::{Value, json};
 
 use super::parameters::{
-    Address, Filter, Named, Nothing, PerhapsNamed, PortChange, Station, address, gather_vlan,
-    port_spec, read,
+    Address, Filter, Flushed, Named, Nothing, PerhapsNamed, PortChange, Station, address,
+    gather_vlan, port_spec, read,
 };
 use super::protocol::RpcError;
 use crate::refusal::Refusal;
@@ -120,11 +120,11 @@ const METHODS: &[Method] = &[
     },
     Method {
         name: "fdb.flush",
-        parameters: &[OF_VLAN, OF_PORT],
+        parameters: &[OF_VLAN, OF_PORT, ("static?", "true: static addresses as well")],
         about: "forgets learned addresses",
         run: |params, switch| {
-            let filter: Filter = read(params)?;
-            let removed = switch.flush(filter.port.as_deref(), filter.vid())?;
+            let Flushed { vlan, port, with_static } = read(params)?;
+            let removed = switch.flush(port.as_deref(), vlan.map(|vid| vid.0), with_static)?;
             Ok(json!({ "removed": removed }))
         },
     },

@@ -47,6 +47,16 @@ impl Filter {
     }
 }
 
+/// What to flush.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Flushed {
+    pub(super) vlan: Option<Vid>,
+    pub(super) port: Option<String>,
+    #[serde(default, rename = "static")]
+    pub(super) with_static: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Station {

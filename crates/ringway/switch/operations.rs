@@ -106,14 +106,20 @@ impl Switch {
         })
     }
 
-    /// Forgets learned entries, of a port and of a VLAN if one is named. Returns how many.
+    /// Forgets learned entries, of a port and of a VLAN if one is named, and static ones if told
+    /// to. Returns how many.
     ///
     /// # Errors
     ///
     /// A [`Refusal`] if there is no such port.
-    pub(crate) fn flush(&self, port: Option<&str>, vid: Option<VlanId>) -> Result<usize, Refusal> {
+    pub(crate) fn flush(
+        &self,
+        port: Option<&str>,
+        vid: Option<VlanId>,
+        with_static: bool,
+    ) -> Result<usize, Refusal> {
         let slot = self.slot_of(port)?;
-        Ok(self.fdb.flush(Flush { slot, vid, with_static: false }))
+        Ok(self.fdb.flush(Flush { slot, vid, with_static }))
     }
 
     /// The entries of a port and of a VLAN, or of all, by VLAN and address.

@@ -42,6 +42,19 @@ fn port_leaves_a_vlan_once_its_static_entries_there_are_removed() {
 }
 
 #[test]
+fn flush_removes_static_entries_only_when_it_is_told_to() {
+    let switch = with_static_entry();
+
+    let kept = switch.run(&["fdb", "flush", "--port", "vm1"]);
+    let listed = switch.run(&["fdb", "list"]);
+    let removed = switch.run(&["fdb", "flush", "--static", "--vlan", "100"]);
+
+    assert!(kept.starts_with("0 ") && removed.starts_with("1 "), "{kept}{removed}");
+    assert!(listed.contains(STATION), "{listed}");
+    assert!(!switch.run(&["fdb", "list"]).contains(STATION));
+}
+
+#[test]
 fn vlan_that_cannot_be_is_refused_on_one_line_that_names_the_port() {
     let switch = Switch::with_config(&guests(&["vm1"]));
     let wrong: [(&[&str], &str); 8] = [
