@@ -2,15 +2,15 @@
 //! prints and `config save` writes.
 //!
 //! A mistake is an error that names file, line and key. Those of form are found by the parser; those
-//! of sense (a name taken twice, a core the machine lacks) are found here, by the path of their key,
-//! and `place` finds the line. Unknown keys are mistakes.
+//! of sense (a name taken twice, a core the machine lacks) are found by `check`, by the path of their
+//! key, and `place` finds the line. Unknown keys are mistakes.
 //!
 //! Saving writes a new file beside the old one and renames it, so that a crash or a full disk leaves
 //! the old one whole. Comments are not kept: the file says what runs.
 
+mod check;
 mod place;
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use datapath::PollMode;
-use datapath::bridge::{DEFAULT_ADDRESSES, DEFAULT_AGEING, MAX_ADDRESSES};
+use datapath::bridge::{DEFAULT_ADDRESSES, DEFAULT_AGEING};
 use serde::{Deserialize, Serialize};
 
 use crate::cores;
@@ -138,9 +138,6 @@ pub(crate) enum ConfigError {
     Format(#[from] toml::ser::Error),
 }
 
-/// A mistake of sense: the path of the key, and why.
-type Mistake = (Vec<Key>, String);
-
 impl Config {
     /// Reads and checks a file.
     ///
@@ -178,73 +175,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Finds the first mistake that form alone does not show.
-    fn check(&self, allowed_cores: &[usize]) -> Result<(), Mistake> {
-        let at = |table: &'static str, key: &'static str| vec![Key::Name(table), Key::Name(key)];
-        if let Some(wanted) = &self.threads.cores {
-            cores::check(wanted, allowed_cores)
-                .map_err(|reason| (at("threads", "cores"), reason))?;
-        }
-        let Bridge { ageing_seconds, addresses } = self.bridge;
-        if !(1..=AGEING_MAX).contains(&ageing_seconds) {
-            let reason = format!("{ageing_seconds} seconds are outside 1 to {AGEING_MAX}");
-            return Err((at("bridge", "ageing_seconds"), reason));
-        }
-        if !(1..=MAX_ADDRESSES).contains(&addresses) {
-            let reason = format!("{addresses} addresses are outside 1 to {MAX_ADDRESSES}");
-            return Err((at("bridge", "addresses"), reason));
-        }
-        self.check_ports()?;
-        self.check_entries()
-    }
-
-    fn check_ports(&self) -> Result<(), Mistake> {
-        let mut taken: HashMap<(&str, String), &str> = HashMap::new();
-        for (place, port) in self.ports.iter().enumerate() {
-            let mistake = |key, reason| {
-                let mut path = vec![Key::Name("port"), Key::Place(place)];
-                path.extend(str::split(key, '.').map(Key::Name));
-                (path, reason)
-            };
-            port.settings().map_err(|invalid| mistake(invalid.key, invalid.reason))?;
-            let socket = port.socket.as_ref().map(|path| path.display().to_string());
-            let claims = [
-                ("name", Some(port.name.clone())),
-                ("socket", socket),
-                ("interface", port.interface.clone()),
-            ];
-            for (key, claim) in claims {
-                let Some(claim) = claim else { continue };
-                if let Some(owner) = taken.insert((key, claim.clone()), &port.name) {
-                    let reason = if key == "name" {
-                        format!("there is a port {claim} already: choose another name")
-                    } else {
-                        format!("{claim} is used by port {owner} already")
-                    };
-                    return Err(mistake(key, reason));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_entries(&self) -> Result<(), Mistake> {
-        for (place, entry) in self.entries.iter().enumerate() {
-            let at = |key| vec![Key::Name("fdb"), Key::Place(place), Key::Name(key)];
-            let address = entry.mac.parse::<datapath::frame::MacAddr>();
-            let address = address.map_err(|error| (at("mac"), error.to_string()))?;
-            if address.is_group() {
-                let reason = format!("{address} is a group address: an entry names one station");
-                return Err((at("mac"), reason));
-            }
-            if !self.ports.iter().any(|port| port.name == entry.port) {
-                return Err((at("port"), format!("there is no port {}", entry.port)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Says which VLANs have more than one uplink: a loop, if the network joins these as well.
+    /// The ports that are uplinks.
     pub(crate) fn uplinks(&self) -> impl Iterator<Item = &PortSpec> {
         self.ports.iter().filter(|port| port.port_type == PortType::AfXdp)
     }

@@ -1,5 +1,6 @@
 //! The control socket and the command line; ports that come and go; bad input.
 
+mod check;
 mod refusals;
 
 use std::io::Write;

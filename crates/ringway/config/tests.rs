@@ -66,6 +66,36 @@ fn socket_or_interface_of_another_port_is_refused() {
 }
 
 #[test]
+fn one_path_written_in_two_ways_is_one_path() {
+    let text = mistake(&TWO_PORTS.replace("/run/vm2.sock", "/run/.//vm1.sock"));
+
+    assert_eq!(text, "r.toml:10: port[2].socket: /run/vm1.sock is used by port vm1 already");
+}
+
+#[test]
+fn socket_of_a_port_is_not_the_control_socket() {
+    let text = mistake(&format!("[control]\nsocket = '/run/vm1.sock'\n{TWO_PORTS}"));
+
+    assert_eq!(
+        text,
+        "r.toml:7: port[1].socket: /run/vm1.sock is used by the control socket already"
+    );
+}
+
+#[test]
+fn more_ports_than_a_switch_has_are_refused() {
+    let port = |number| {
+        format!(
+            "[[port]]\nname = 'p{number}'\ntype = 'vhost-user'\nsocket = '/run/{number}.sock'\n"
+        )
+    };
+    let ports = |count| (0..count).map(port).collect::<String>();
+
+    assert!(parse(&ports(1_024)).is_ok());
+    assert!(mistake(&ports(1_025)).contains("port[1025]: a switch has at most 1024 ports"));
+}
+
+#[test]
 fn vlan_out_of_range_is_refused_with_its_line() {
     let text = mistake(&format!("{TWO_PORTS}vlan = {{ access = 4095 }}\n"));
 
@@ -108,6 +138,30 @@ fn static_entry_names_a_station_and_a_port() {
     assert!(parse(&entry("52:54:00:00:00:01", "vm1")).is_ok());
     assert!(mistake(&entry("52:54:00:00:00:01", "vm9")).starts_with("r.toml:14: fdb[1].port: "));
     assert!(mistake(&entry("01:54:00:00:00:01", "vm1")).starts_with("r.toml:12: fdb[1].mac: "));
+}
+
+#[test]
+fn static_entry_lies_in_a_vlan_of_its_port() {
+    let entry = |vlan| format!("[[fdb]]\nmac = '52:54:00:00:00:01'\nvlan = {vlan}\nport = 'vm2'\n");
+    let trunk = format!("{TWO_PORTS}vlan = {{ trunk = [100], native = 5 }}\n");
+
+    assert!(parse(&format!("{trunk}{}", entry(100))).is_ok());
+    assert!(parse(&format!("{trunk}{}", entry(5))).is_ok());
+    assert_eq!(
+        mistake(&format!("{trunk}{}", entry(1))),
+        "r.toml:14: fdb[1].vlan: port vm2 is not in VLAN 1"
+    );
+}
+
+#[test]
+fn station_lies_behind_one_port_in_a_vlan() {
+    let entry = |port| format!("[[fdb]]\nmac = '52:54:00:00:00:01'\nvlan = 1\nport = '{port}'\n");
+
+    let twice = format!("{TWO_PORTS}{}{}", entry("vm1"), entry("vm1"));
+    let elsewhere = format!("{TWO_PORTS}{}{}", entry("vm1"), entry("vm2"));
+
+    assert!(parse(&twice).is_ok());
+    assert!(mistake(&elsewhere).starts_with("r.toml:16: fdb[2].mac: there is an entry"));
 }
 
 #[test]
