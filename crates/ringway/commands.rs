@@ -83,6 +83,10 @@ fn run(cli: Cli) -> Result<(), Refusal> {
 
 fn check(file: &Path) -> Result<(), Refusal> {
     let config = Config::load(file).map_err(|error| Refusal::caused_by(&error))?;
+    for warning in config.warnings() {
+        // A warning that nobody can read is no reason to fail.
+        let _ = writeln!(io::stderr(), "ringway: {}: {warning}", file.display());
+    }
     let (ports, uplinks) = (config.ports.len(), config.uplinks().count());
     print(&format!("{}: fine, {ports} ports, {uplinks} of them uplinks\n", file.display()))
 }

@@ -175,6 +175,13 @@ impl Config {
         Ok(config)
     }
 
+    /// What it asks for that this version does not do. The switch runs all the same.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.metrics
+            .iter()
+            .map(|metrics| format!("metrics on {}: this version has none to serve", metrics.listen))
+    }
+
     /// The ports that are uplinks.
     pub(crate) fn uplinks(&self) -> impl Iterator<Item = &PortSpec> {
         self.ports.iter().filter(|port| port.port_type == PortType::AfXdp)

@@ -62,8 +62,8 @@ pub(crate) fn run(file: Option<PathBuf>, control: Option<&Path>) -> Result<(), R
 
 /// Adds what the configuration names.
 fn set_up(switch: &mut Switch, config: &Config) -> Result<(), Refusal> {
-    if let Some(metrics) = &config.metrics {
-        log::warn!("metrics on {}: this version has none to serve", metrics.listen);
+    for warning in config.warnings() {
+        log::warn!("{warning}");
     }
     for port in &config.ports {
         switch.add_port(port.clone())?;

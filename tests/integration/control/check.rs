@@ -53,3 +53,13 @@ fn check_makes_nothing_and_takes_paths_that_are_not_there_yet() {
     assert_eq!((status, errors.as_str()), (Some(0), ""));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn metrics_are_warned_of_and_pass() {
+    let directory = tempfile::tempdir().unwrap();
+
+    let (status, errors) = check(directory.path(), "[metrics]\nlisten = '127.0.0.1:9477'\n");
+
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(errors.contains("metrics on 127.0.0.1:9477: this version has none"), "{errors}");
+}
