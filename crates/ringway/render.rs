@@ -94,7 +94,7 @@ pub(crate) fn port(result: &Value) -> String {
             Value::Object(_) if name == "configuration" => {}
             Value::Object(parts) => {
                 for (part, value) in parts {
-                    table.push(vec![format!("{name} {}", part.replace('_', " ")), cell(value)]);
+                    table.push(vec![format!("{name} {part}").replace('_', " "), cell(value)]);
                 }
             }
             _ => table.push(vec![name.replace('_', " "), cell(value)]),

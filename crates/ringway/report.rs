@@ -12,7 +12,7 @@ use datapath::{QueueStatistics, Snapshot, ThreadStatistics};
 use serde_json::{Map, Value, json};
 
 use crate::port_spec::Connection;
-use crate::switch::{Behind, Port, Switch};
+use crate::switch::{Behind, Fault, Port, Switch};
 use crate::vlan_spec;
 
 /// A line of `port list`.
@@ -39,7 +39,8 @@ pub(crate) fn port(switch: &Switch, port: &Port) -> Value {
     report["addresses_limit"] = json!(limit);
     report["addresses_refused"] = json!(learned.refused_full + learned.refused_limit);
     report["configuration"] = json!(port.spec);
-    report["queues"] = json!(switch.datapath.statistics(port.id).queues.len());
+    let statistics = switch.datapath.statistics(port.id);
+    report["queues"] = json!(statistics.queues.len());
     match &port.behind {
         Behind::Guest(guest) => {
             report["front_end"] =
@@ -50,6 +51,8 @@ pub(crate) fn port(switch: &Switch, port: &Port) -> Value {
             report["features"] = json!(guest.guest.features().to_string());
             report["memory_bytes"] = json!(guest.guest.memory_bytes());
             report["mtu"] = json!(guest.guest.mtu());
+            report["faults"] = json!(statistics.total.faults);
+            report["last_fault"] = json!(port.faults.last.as_ref().map(last_fault));
         }
         Behind::Uplink(uplink) => {
             report["mode"] = json!(uplink.interface.mode().as_str());
@@ -60,6 +63,15 @@ pub(crate) fn port(switch: &Switch, port: &Port) -> Value {
         }
     }
     report
+}
+
+/// Which ring of its guest was stopped last, and why.
+fn last_fault(fault: &Fault) -> Value {
+    json!({
+        "ring": fault.ring.to_string(),
+        "cause": fault.cause.to_string(),
+        "seconds_ago": fault.at.elapsed().as_secs(),
+    })
 }
 
 /// What was counted at a port.

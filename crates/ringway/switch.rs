@@ -5,6 +5,7 @@
 //! so that what can fail fails before anybody depends on it; a port that could not be added
 //! leaves nothing behind.
 
+mod faults;
 mod operations;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,10 +14,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datapath::Datapath;
 use datapath::afxdp::UmemPool;
 use datapath::bridge::{Fdb, Seconds};
 use datapath::frame::PortId;
-use datapath::{Datapath, Event};
 
 use crate::config::{Config, StaticEntry};
 use crate::cores;
@@ -25,9 +26,8 @@ use crate::poller::Poller;
 use crate::port_spec::{Connection, PortSpec, Settings};
 use crate::refusal::Refusal;
 use crate::uplink::Uplink;
-
-/// Most faults of one port's rings that are logged; the counter goes on.
-const FAULTS_LOGGED: u64 = 100;
+pub(crate) use faults::Fault;
+use faults::Faults;
 
 /// What is behind a port.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Port {
     /// The same, checked.
     pub(crate) settings: Settings,
     pub(crate) behind: Behind,
-    faults_logged: u64,
+    pub(crate) faults: Faults,
 }
 
 impl Port {
@@ -144,7 +144,8 @@ impl Switch {
         match self.open(&spec.name, id, key, &settings.connection) {
             Ok(behind) => {
                 self.next_key = key.wrapping_add(1);
-                self.ports.insert(key, Port { id, spec, settings, behind, faults_logged: 0 });
+                let faults = Faults::new(&spec.name);
+                self.ports.insert(key, Port { id, spec, settings, behind, faults });
                 Ok(())
             }
             Err(refusal) => {
@@ -263,25 +264,6 @@ impl Switch {
         for port in self.ports.values_mut() {
             if let Behind::Guest(guest) = &mut port.behind {
                 guest.resume(&self.poller);
-            }
-        }
-    }
-
-    /// Logs what the poll threads have told.
-    pub(crate) fn take_events(&mut self) {
-        for event in self.datapath.take_events() {
-            let Event::QueueFault { port: id, vring, fault } = event;
-            let Some(port) = self.ports.values_mut().find(|port| port.id == id) else { continue };
-            if let Behind::Guest(guest) = &port.behind {
-                guest.guest.signal_broken(vring);
-            }
-            port.faults_logged += 1;
-            if port.faults_logged <= FAULTS_LOGGED {
-                let kind = if vring.is_multiple_of(2) { "receiveq" } else { "transmitq" };
-                let (name, pair) = (&port.spec.name, vring / 2);
-                log::warn!(
-                    "port {name}: {kind} {pair} stopped, its guest broke the rules: {fault}"
-                );
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The control socket and the command line; ports that come and go; bad input.
 
 mod check;
+mod faults;
 mod refusals;
 
 use std::io::Write;

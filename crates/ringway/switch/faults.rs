@@ -1,0 +1,79 @@
+//! Rings that their guests broke: what a poll thread tells, the log says, and `port show` shows.
+//!
+//! A ring is told of once each time that it was started. A guest can have it started as often as
+//! it likes, so the log is bounded ([`PortLog`]); the last fault is kept whether it was logged or
+//! not.
+
+use std::fmt;
+use std::time::Instant;
+
+use datapath::Event;
+use log::Level;
+use virtio::QueueFault;
+
+use super::{Behind, Switch};
+use crate::port_log::PortLog;
+
+/// A ring's place among those of its port (VIRTIO 1.2, 5.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RingName(u16);
+
+impl fmt::Display for RingName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.0.is_multiple_of(2) { "receiveq" } else { "transmitq" };
+        write!(formatter, "{kind} {}", self.0 / 2)
+    }
+}
+
+/// What a guest did, and when.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) ring: RingName,
+    pub(crate) cause: QueueFault,
+    pub(crate) at: Instant,
+}
+
+/// The faults of one port. How many there were is counted by the data path.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    log: PortLog,
+    pub(crate) last: Option<Fault>,
+}
+
+impl Faults {
+    /// No fault yet of the port of this name.
+    pub(super) fn new(port: &str) -> Self {
+        Self { log: PortLog::new(port), last: None }
+    }
+
+    fn take(&mut self, ring: RingName, cause: QueueFault) {
+        let line = format_args!("{ring} stopped, its guest broke the rules: {cause}");
+        self.log.write(Level::Warn, line);
+        self.last = Some(Fault { ring, cause, at: Instant::now() });
+    }
+}
+
+impl Switch {
+    /// Takes note of what the poll threads have told.
+    pub(crate) fn take_events(&mut self) {
+        for event in self.datapath.take_events() {
+            let Event::QueueFault { port: id, vring, fault } = event;
+            let Some(port) = self.ports.values_mut().find(|port| port.id == id) else { continue };
+            if let Behind::Guest(guest) = &port.behind {
+                guest.guest.signal_broken(vring);
+            }
+            port.faults.take(RingName(vring), fault);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_is_named_by_its_kind_and_pair() {
+        assert_eq!(RingName(0).to_string(), "receiveq 0");
+        assert_eq!(RingName(5).to_string(), "transmitq 2");
+    }
+}
