@@ -2,7 +2,11 @@
 //!
 //! Text is aligned to the left, numbers to the right. What is unknown or does not apply is `-`.
 
+mod statistics;
+
 use serde_json::Value;
+
+pub(crate) use statistics::{rates, statistics};
 
 /// A table that is laid out when it is complete.
 struct Table {
@@ -147,86 +151,6 @@ pub(crate) fn threads(result: &Value) -> String {
     table.render()
 }
 
-const COUNTERS: [&str; 6] =
-    ["frames_in", "bytes_in", "drops_in", "frames_out", "bytes_out", "drops_out"];
-
-/// `stats`: a row a port, with `queues` a row a queue as well, then drops by reason and direction.
-pub(crate) fn statistics(result: &Value, queues: bool) -> String {
-    let mut table = Table::new(&[
-        "PORT",
-        "#QUEUE",
-        "#FRAMES IN",
-        "#BYTES IN",
-        "#DROPS IN",
-        "#FRAMES OUT",
-        "#BYTES OUT",
-        "#DROPS OUT",
-    ]);
-    for port in items(result, "ports") {
-        table.push(statistics_row(port, cell(&port["name"]), "all".to_owned()));
-        let shown = if queues { items(port, "queues") } else { &[] };
-        for queue in shown {
-            table.push(statistics_row(queue, cell(&port["name"]), cell(&queue["index"])));
-        }
-    }
-    let mut text = table.render();
-    let drops = drops(result);
-    if drops.rows.len() > 1 {
-        text.push('\n');
-        text.push_str(&drops.render());
-    }
-    text
-}
-
-fn statistics_row(counters: &Value, name: String, queue: String) -> Vec<String> {
-    let mut row = vec![name, queue];
-    row.extend(COUNTERS.iter().map(|key| cell(&counters[*key])));
-    row
-}
-
-fn drops(result: &Value) -> Table {
-    let mut table = Table::new(&["PORT", "DROPPED BECAUSE", "#FRAMES"]);
-    for port in items(result, "ports") {
-        let by_reason = port["drops"].as_object().into_iter().flatten();
-        for (reason, count) in by_reason {
-            table.push(vec![cell(&port["name"]), reason.clone(), cell(count)]);
-        }
-    }
-    table
-}
-
-/// `stats --watch`: rates since the sample before; totals if there is none.
-pub(crate) fn rates(result: &Value, before: Option<(&Value, f64)>) -> String {
-    let Some((old, seconds)) = before else { return statistics(result, false) };
-    let mut table = Table::new(&[
-        "PORT",
-        "#FRAMES IN/S",
-        "#MBIT IN/S",
-        "#DROPS IN/S",
-        "#FRAMES OUT/S",
-        "#MBIT OUT/S",
-        "#DROPS OUT/S",
-    ]);
-    for port in items(result, "ports") {
-        let was = items(old, "ports").iter().find(|was| was["name"] == port["name"]);
-        let rise = |key: &str| {
-            let then = was.and_then(|was| was[key].as_u64()).unwrap_or(0);
-            // A port that was removed and added again starts at zero.
-            port[key].as_u64().unwrap_or(0).saturating_sub(then) as f64 / seconds
-        };
-        let mut row = vec![cell(&port["name"])];
-        row.extend(COUNTERS.iter().map(|key| {
-            if key.starts_with("bytes") {
-                format!("{:.1}", rise(key) * 8.0 / 1e6)
-            } else {
-                format!("{:.0}", rise(key))
-            }
-        }));
-        table.push(row);
-    }
-    table.render()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,26 +171,6 @@ mod tests {
              1  52:54:00:00:00:01  vm1     no       12\n\
              4094  52:54:00:00:00:02  uplink  yes       -\n"
         );
-    }
-
-    #[test]
-    fn drops_are_listed_by_reason_when_there_are_any() {
-        let port = json!({"name": "vm1", "frames_in": 3, "drops": {"runt": 2}});
-
-        let text = statistics(&json!({ "ports": [port] }), false);
-
-        assert!(text.contains("vm1   runt"), "{text}");
-        assert!(!statistics(&json!({"ports": []}), false).contains("DROPPED"));
-    }
-
-    #[test]
-    fn rates_are_rises_over_seconds() {
-        let sample = |frames: u64, bytes: u64| json!({"ports": [{"name": "vm1", "frames_in": frames, "bytes_in": bytes}]});
-
-        let text = rates(&sample(300, 2_000_000), Some((&sample(100, 1_000_000), 2.0)));
-
-        let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(&row[..3], ["vm1", "100", "4.0"]);
     }
 
     #[test]

@@ -36,6 +36,16 @@ fn broken_ring_is_in_what_is_shown_of_its_port() {
 }
 
 #[test]
+fn statistics_have_a_line_for_a_broken_ring_and_for_that_port_alone() {
+    let (switch, _mallory) = with_broken_ring();
+
+    let table = switch.run(&["stats"]);
+
+    let told: Vec<&str> = table.lines().filter(|line| line.contains("broke the rules")).collect();
+    assert!(told.len() == 1 && told[0].contains("mallory"), "{table}");
+}
+
+#[test]
 fn port_without_a_broken_ring_has_no_last_fault() {
     let switch = Switch::with_config(&guests(&["alice"]));
 
