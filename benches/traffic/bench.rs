@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::generator::{Checks, Manner, Null, Stations, Stream};
+use crate::generator::{Checks, Guest, Manner, Null, Stations, Stream};
 use crate::load::{Load, Seen, Way, socket};
 use crate::samples::{Better, Cell, Goal, Results, Sample};
 use crate::systems::{Port, Running, System, Topology};
@@ -124,13 +124,23 @@ impl Bench {
 
     /// What the generator itself reaches between two guests on frames of this length: Mpps.
     pub(crate) fn limit(&self, length: usize, is_both_ways: bool) -> Result<f64, String> {
+        self.limit_among(length, is_both_ways, 1)
+    }
+
+    /// The same with so many stations on either side.
+    pub(crate) fn limit_among(
+        &self,
+        length: usize,
+        is_both_ways: bool,
+        stations: u32,
+    ) -> Result<f64, String> {
         let mut manner = Manner::for_frames_of(length);
         // Nobody merges buffers here.
         manner.receive_buffer_bytes = manner.transmit_buffer_bytes;
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let mut load = Load::listen(directory.path(), 2, manner)?;
         load.window = Manner::for_frames_of(length).window(length);
-        load.pair_streams(length, is_both_ways, Checks::None);
+        load.pair_streams_among(length, is_both_ways, stations, Checks::None);
         let _null = Null::start(&load.guests[0], &load.guests[1], POLL_CORE);
         Ok(load.closed_loop(self.time.min(Duration::from_millis(200))).mpps())
     }
@@ -158,14 +168,26 @@ pub(crate) fn start(
     manner: Manner,
     longest_frame_bytes: usize,
 ) -> Result<Session, Trouble> {
+    start_beside(system, guests, manner, longest_frame_bytes, 0)
+}
+
+/// The same with more guests that are idle.
+pub(crate) fn start_beside(
+    system: &dyn System,
+    guests: usize,
+    manner: Manner,
+    longest_frame_bytes: usize,
+    idle: usize,
+) -> Result<Session, Trouble> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut load = Load::listen(directory.path(), guests, manner)?;
-    let port = |number| Port::Guest {
+    load.add_idle(directory.path(), idle)?;
+    let port = |(number, guest): (usize, &Guest)| Port::Guest {
         socket: socket(directory.path(), number),
-        queue_pairs: manner.queue_pairs,
+        queue_pairs: u16::try_from(guest.pairs.len()).unwrap_or(u16::MAX),
     };
     let topology = Topology {
-        ports: (0..guests).map(port).collect(),
+        ports: load.guests.iter().enumerate().map(port).collect(),
         namespace: None,
         core: POLL_CORE,
         longest_frame_bytes: longest_frame_bytes.max(LONGEST_ETHERNET),
@@ -221,8 +243,19 @@ impl Session {
 impl Load {
     /// Streams between the first two guests, each with a station of its own.
     pub(crate) fn pair_streams(&mut self, length: usize, is_both_ways: bool, checks: Checks) {
+        self.pair_streams_among(length, is_both_ways, 1, checks);
+    }
+
+    /// The same with so many stations behind either guest, each of which talks to one.
+    pub(crate) fn pair_streams_among(
+        &mut self,
+        length: usize,
+        is_both_ways: bool,
+        stations: u32,
+        checks: Checks,
+    ) {
         let stream = |from, to| {
-            let stations = Stations { from, to, sources: 1, destinations: 1 };
+            let stations = Stations { from, to, sources: stations, destinations: stations };
             Stream::new(length, stations, checks)
         };
         self.drain();

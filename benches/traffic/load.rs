@@ -9,14 +9,16 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::generator::{Counted, Guest, Manner, Stream, ticks, ticks_per_second};
 
 /// Frames that are posted together: what DPDK's generators send at once.
-const POSTED: u64 = 32;
+pub(crate) const POSTED: u64 = 32;
 
 /// After so long without an arrival, frames on their way are lost: seconds. A machine that shares
 /// its cores may stop a poll thread for a good part of this.
-const PATIENCE: f64 = 0.1;
+pub(crate) const PATIENCE: f64 = 0.1;
 
 /// A stream and the guests at its ends.
 #[derive(Debug)]
@@ -60,6 +62,20 @@ impl Load {
         let guests = (0..guests).map(guest).collect::<Result<_, _>>();
         let guests = guests.map_err(|error| format!("cannot make guests: {error}"))?;
         Ok(Self { guests, ways: Vec::new(), window: 0 })
+    }
+
+    /// Adds guests that only have to be there, with little memory.
+    pub(crate) fn add_idle(&mut self, directory: &Path, count: usize) -> Result<(), String> {
+        // A guest takes seven descriptors here, and the system inherits the limit.
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        let manner = Manner { entries: 64, ..Manner::for_frames_of(0) };
+        for _ in 0..count {
+            let socket = socket(directory, self.guests.len());
+            let guest = Guest::listen(&socket, manner);
+            self.guests.push(guest.map_err(|error| format!("cannot make guests: {error}"))?);
+        }
+        Ok(())
     }
 
     /// Waits for the system to connect to each guest.
@@ -168,28 +184,13 @@ impl Load {
     }
 
     fn counted(&self) -> Counted {
-        self.ways.iter().fold(Counted::default(), |sum, way| {
-            let more = way.stream.counted;
-            Counted {
-                sent: sum.sent + more.sent,
-                delivered: sum.delivered + more.delivered,
-                lost: sum.lost + more.lost,
-                damaged: sum.damaged + more.damaged,
-            }
-        })
+        self.ways.iter().fold(Counted::default(), |sum, way| sum.and(way.stream.counted))
     }
 
     fn seen_since(&self, before: Counted, start: u64, rate: f64) -> Seen {
-        let now = self.counted();
-        let counted = Counted {
-            sent: now.sent - before.sent,
-            delivered: now.delivered - before.delivered,
-            lost: now.lost - before.lost,
-            damaged: now.damaged - before.damaged,
-        };
         #[expect(clippy::cast_precision_loss, reason = "well below 2^52")]
         let seconds = ticks().wrapping_sub(start) as f64 / rate;
-        Seen { counted, seconds }
+        Seen { counted: self.counted().since(before), seconds }
     }
 }
 
@@ -198,12 +199,12 @@ pub(crate) fn socket(directory: &Path, number: usize) -> std::path::PathBuf {
     directory.join(format!("guest{number}.sock"))
 }
 
-fn in_ticks(duration: Duration, rate: f64) -> u64 {
+pub(crate) fn in_ticks(duration: Duration, rate: f64) -> u64 {
     in_ticks_f(duration.as_secs_f64(), rate)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds, not years")]
-fn in_ticks_f(seconds: f64, rate: f64) -> u64 {
+pub(crate) fn in_ticks_f(seconds: f64, rate: f64) -> u64 {
     (seconds * rate) as u64
 }
 

@@ -6,6 +6,7 @@
 
 #[allow(dead_code)]
 mod bench;
+mod flooding;
 mod generator;
 mod load;
 mod report;
@@ -56,8 +57,11 @@ struct Options {
 /// A kind of work: its name for `--only`, whether quick mode has it, and what it does.
 type Work = (&'static str, bool, fn(&mut Bench));
 
-const WORK: &[Work] =
-    &[("guests", true, work::guest_pair::run), ("latency", true, work::latency::run)];
+const WORK: &[Work] = &[
+    ("guests", true, work::guest_pair::run),
+    ("latency", true, work::latency::run),
+    ("growth", true, work::growth::run),
+];
 
 fn main() -> ExitCode {
     let options = Options::parse();

@@ -24,20 +24,35 @@ pub(crate) struct Null {
 impl Null {
     /// Works the first pairs of two guests, each one's frames to the other, on a core.
     pub(crate) fn start(a: &Guest, b: &Guest, core: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
         let ends = |guest: &Guest| {
             let (receive, transmit) = &guest.pairs[0];
             (End::new(&receive.ring), End::new(&transmit.ring))
         };
         let ((a_receive, a_transmit), (b_receive, b_transmit)) = (ends(a), ends(b));
         let mut ways = [(a_transmit, b_receive), (b_transmit, a_receive)];
+        Self::spawn(core, move || {
+            for (transmit, receive) in &mut ways {
+                hand_over(transmit, receive);
+            }
+        })
+    }
+
+    /// Hands the first guest's frames over to all others.
+    pub(crate) fn flood(guests: &[Guest], core: usize) -> Self {
+        let mut transmit = End::new(&guests[0].pairs[0].1.ring);
+        let mut receivers: Vec<End> =
+            guests[1..].iter().map(|guest| End::new(&guest.pairs[0].0.ring)).collect();
+        Self::spawn(core, move || hand_to_all(&mut transmit, &mut receivers))
+    }
+
+    /// Does this again and again on a core.
+    fn spawn(core: usize, mut turn: impl FnMut() + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
         let work = move || {
             core_affinity::set_for_current(core_affinity::CoreId { id: core });
             while !seen.load(Ordering::Relaxed) {
-                for (transmit, receive) in &mut ways {
-                    hand_over(transmit, receive);
-                }
+                turn();
             }
         };
         Self { stop, thread: Some(std::thread::spawn(work)) }
@@ -138,5 +153,24 @@ fn hand_over(transmit: &mut End, receive: &mut End) {
         transmit.put_used(entry, 0);
     }
     receive.publish();
+    transmit.publish();
+}
+
+/// Gives back what was sent, and says that all receivers have got it: frames of one buffer.
+fn hand_to_all(transmit: &mut End, receivers: &mut [End]) {
+    let room = receivers.iter().map(End::available_count).min().unwrap_or(0);
+    let count = transmit.available_count().min(room).min(32);
+    if count == 0 {
+        return;
+    }
+    for _ in 0..count {
+        let (entry, total) = transmit.peek();
+        for receive in receivers.iter_mut() {
+            let (target, _) = receive.peek();
+            receive.put_used(target, total);
+        }
+        transmit.put_used(entry, 0);
+    }
+    receivers.iter().for_each(End::publish);
     transmit.publish();
 }

@@ -9,6 +9,9 @@
 //! bytes behind the slot are a stretch of one long random text that begins at the slot's number,
 //! written once for each slot and length; a frame that was cut, mixed or shifted differs.
 
+use std::sync::Arc;
+
+use super::counted::Counted;
 use super::ring::{Place, ReceiveRing, TransmitRing};
 use super::ticks;
 
@@ -43,26 +46,15 @@ pub(crate) struct Stations {
     pub(crate) destinations: u32,
 }
 
-/// What became of a stream's frames.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counted {
-    pub(crate) sent: u64,
-    /// Arrived once, in order, whole.
-    pub(crate) delivered: u64,
-    pub(crate) lost: u64,
-    /// Arrived with another length, other bytes, twice or late.
-    pub(crate) damaged: u64,
-}
-
-/// One direction of traffic.
-#[derive(Debug)]
+/// One direction of traffic. A clone looks at copies of the same frames at another guest.
+#[derive(Debug, Clone)]
 pub(crate) struct Stream {
     length: usize,
     stations: Stations,
     checks: Checks,
     /// The length for which each slot's text was written.
     written: Vec<usize>,
-    text: Vec<u8>,
+    text: Arc<[u8]>,
     next_sent: u64,
     next_expected: u64,
     last_arrival: u64,
@@ -97,6 +89,15 @@ impl Stream {
     /// Frames that are on their way, or lost without anybody knowing yet.
     pub(crate) const fn in_flight(&self) -> u64 {
         self.next_sent.saturating_sub(self.next_expected)
+    }
+
+    /// Expects what another stream has sent, too: its frames are flooded.
+    #[inline]
+    pub(crate) fn follow(&mut self, sender: &Self) {
+        if self.in_flight() == 0 {
+            self.last_arrival = ticks();
+        }
+        self.next_sent = sender.next_sent;
     }
 
     /// Gives up on frames that have been on their way for so many ticks while none arrived.

@@ -9,7 +9,7 @@ use super::{Row, Section, clean, number, wrap};
 /// What the tables are made for. No line is longer.
 const WIDTH: usize = 100;
 const LABEL_WIDTH: usize = 16;
-const SYSTEM_WIDTH: usize = 14;
+const SYSTEM_WIDTH: usize = 20;
 const GOAL_WIDTH: usize = 24;
 
 type Line = [String; 11];

@@ -9,7 +9,7 @@ const ONE_WAY: &str = "guest to guest, one direction";
 const BOTH_WAYS: &str = "guest to guest, both directions added";
 
 /// A result above this share of the generator's own limit may be the generator's.
-const BOUND_SHARE: f64 = 0.8;
+pub(crate) const BOUND_SHARE: f64 = 0.8;
 
 pub(crate) fn run(bench: &mut Bench) {
     let lengths: &[usize] =

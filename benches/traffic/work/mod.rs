@@ -1,4 +1,13 @@
 //! The kinds of work, one file each.
 
+pub(crate) mod growth;
 pub(crate) mod guest_pair;
 pub(crate) mod latency;
+
+use crate::samples::OWN;
+use crate::systems::System;
+
+/// Whether a system is neither Ringway nor another build of it.
+pub(crate) fn is_peer(system: &dyn System) -> bool {
+    !matches!(system.name(), OWN | "other build")
+}
