@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::generator::{Counted, Guest, Manner, Stream, ticks, ticks_per_second};
 
@@ -19,6 +20,9 @@ pub(crate) const POSTED: u64 = 32;
 /// After so long without an arrival, frames on their way are lost: seconds. A machine that shares
 /// its cores may stop a poll thread for a good part of this.
 pub(crate) const PATIENCE: f64 = 0.1;
+
+/// How often a ring is looked at between two looks at the clock of the thread.
+const LOOKS: u32 = 1_024;
 
 /// A stream and the guests at its ends.
 #[derive(Debug)]
@@ -146,6 +150,25 @@ impl Load {
         self.seen_since(before, start, rate)
     }
 
+    /// Sends one frame of the first stream, and returns the ticks until it is seen. `None`: it is
+    /// not seen in a second of looking, which a second for which all were stopped is not.
+    pub(crate) fn one_frame(&mut self) -> Option<u64> {
+        let Way { stream, from, to, pair } = self.ways.first_mut()?;
+        let transmit = &mut self.guests[*from].pairs[*pair].1;
+        transmit.reclaim();
+        let (start, looking) = (ticks(), thread_seconds());
+        stream.send(transmit, start);
+        transmit.publish();
+        let mut taken = None;
+        while taken.is_none() && thread_seconds() - looking < 1.0 {
+            for _ in 0..LOOKS {
+                let receive = &mut self.guests[*to].pairs[*pair].0;
+                stream.receive(receive, |stamp| taken = Some(ticks().wrapping_sub(stamp)));
+            }
+        }
+        taken
+    }
+
     /// Sends frames one at a time until one has arrived in each direction: a system may need a
     /// while to take its ports into service.
     pub(crate) fn await_passage(&mut self) -> Result<(), String> {
@@ -192,6 +215,12 @@ impl Load {
         let seconds = ticks().wrapping_sub(start) as f64 / rate;
         Seen { counted: self.counted().since(before), seconds }
     }
+}
+
+/// The processor time of this thread.
+fn thread_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default().as_secs_f64()
 }
 
 /// The socket of a guest.

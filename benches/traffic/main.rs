@@ -61,6 +61,7 @@ const WORK: &[Work] = &[
     ("guests", true, work::guest_pair::run),
     ("latency", true, work::latency::run),
     ("growth", true, work::growth::run),
+    ("idle", true, work::idle::run),
 ];
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 
 pub(crate) mod growth;
 pub(crate) mod guest_pair;
+pub(crate) mod idle;
 pub(crate) mod latency;
 
 use crate::samples::OWN;

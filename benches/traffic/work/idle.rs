@@ -1,0 +1,125 @@
+//! What a system costs that has nothing to do, and how long it then takes to notice a frame.
+//!
+//! A second of silence is both: the processor time of all threads of the process is taken in it,
+//! and a frame ends it. The load's thread sleeps through the silence, then spins for a moment so
+//! that its own core is awake, and polls for the frame from when it has posted it.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::bench::{Bench, Session, Spec, StealClock, Trouble, start_beside};
+use crate::generator::{Checks, Manner, ticks_per_second};
+use crate::samples::{Better, Sample};
+use crate::systems::System;
+use crate::work::is_peer;
+
+const CPU: &str = "idle, processor time";
+const FIRST: &str = "idle, first frame after one second of silence";
+
+const LENGTH: usize = 64;
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long the load's core is kept busy before the frame: more than it takes to wake up.
+const WARMING: Duration = Duration::from_micros(500);
+
+pub(crate) fn run(bench: &mut Bench) {
+    let times = if bench.is_quick { 1 } else { 5 };
+    for ports in [2, 512] {
+        bench.rounds(&format!("idle, {ports} ports"), |bench, system, round| {
+            // A core that is always polled is the same in every round.
+            if is_peer(system) && bench.is_quick && (round > 0 || ports > 2) {
+                return Err(Trouble::CannotDo);
+            }
+            measure(bench, system, round, ports, times)
+        });
+    }
+}
+
+fn measure(
+    bench: &mut Bench,
+    system: &dyn System,
+    round: u32,
+    ports: usize,
+    times: usize,
+) -> Result<(), Trouble> {
+    let mut session = start_beside(system, 2, Manner::for_frames_of(LENGTH), LENGTH, ports - 2)?;
+    session.load.window = 1;
+    session.load.pair_streams(LENGTH, true, Checks::All);
+    session.load.await_passage()?;
+    let clock = StealClock::start();
+    let (mut spent, mut silent, mut ticks) = (0.0, 0.0, Vec::new());
+    for _ in 0..times {
+        let (cpu, wall) = be_silent(&session)?;
+        spent += cpu;
+        silent += wall;
+        warm_up();
+        ticks.push(session.load.one_frame().ok_or("the first frame is lost".to_owned())?);
+    }
+    let stolen = clock.stolen();
+    let sample = |value| Sample { round, value, is_generator_bound: false, stolen };
+    bench.add(&spec(CPU, ports), system.name(), sample(100.0 * spent / silent));
+    bench.add(&spec(FIRST, ports), system.name(), sample(median_in_us(&mut ticks)));
+    Ok(())
+}
+
+/// Does nothing for a while. Returns the seconds that the process had of the processor, and those
+/// that passed.
+fn be_silent(session: &Session) -> Result<(f64, f64), String> {
+    let process = session.running.process().ok_or("the system has no process")?;
+    let (before, start) = (processor_seconds(process)?, Instant::now());
+    std::thread::sleep(SILENCE);
+    let passed = start.elapsed().as_secs_f64();
+    Ok((processor_seconds(process)? - before, passed))
+}
+
+/// The processor time of all threads of a process: proc(5), first number of `schedstat`.
+fn processor_seconds(process: u32) -> Result<f64, String> {
+    let directory = format!("/proc/{process}/task");
+    let tasks = fs::read_dir(&directory).map_err(|error| format!("{directory}: {error}"))?;
+    let nanoseconds = |task: fs::DirEntry| -> Option<u64> {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    let nanoseconds: Vec<u64> = tasks.flatten().filter_map(nanoseconds).collect();
+    if nanoseconds.is_empty() {
+        return Err(format!("{directory}: there is no schedstat"));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "well below 2^52")]
+    let nanoseconds = nanoseconds.iter().sum::<u64>() as f64;
+    Ok(nanoseconds / 1e9)
+}
+
+fn warm_up() {
+    let start = Instant::now();
+    while start.elapsed() < WARMING {
+        std::hint::spin_loop();
+    }
+}
+
+fn median_in_us(ticks: &mut [u64]) -> f64 {
+    ticks.sort_unstable();
+    #[expect(clippy::cast_precision_loss, reason = "well below 2^52")]
+    let median = ticks[ticks.len() / 2] as f64;
+    median / ticks_per_second() * 1e6
+}
+
+fn spec(group: &'static str, ports: usize) -> Spec {
+    let (unit, conditions, goals) = match (group, ports) {
+        (CPU, 512) => ("% of a core", CPU_CONDITIONS, vec![("", 2.0)]),
+        (CPU, _) => ("% of a core", CPU_CONDITIONS, Vec::new()),
+        _ => ("µs", FIRST_CONDITIONS, vec![("", 100.0)]),
+    };
+    Spec {
+        group,
+        label: format!("{ports} ports"),
+        unit,
+        better: Better::Less,
+        conditions: conditions.to_owned(),
+        goals,
+    }
+}
+
+const CPU_CONDITIONS: &str = "all threads of the process, while every guest is there and silent";
+const FIRST_CONDITIONS: &str = "64 B from one guest to another, from when it is posted (and the \
+                                system notified, if it wants to be) until it is seen by a receiver \
+                                that polls; all other guests are silent; the median of a round's \
+                                samples";
