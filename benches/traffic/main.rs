@@ -4,7 +4,6 @@
 //! round, so that a drifting machine hurts all alike. What comes out is a table of medians, spread
 //! and ratios on standard output, and `report.html` and `samples.json` in a directory.
 
-#[allow(dead_code)]
 mod bench;
 mod flooding;
 mod generator;
@@ -62,6 +61,7 @@ const WORK: &[Work] = &[
     ("latency", true, work::latency::run),
     ("growth", true, work::growth::run),
     ("idle", true, work::idle::run),
+    ("memory", true, work::memory::run),
 ];
 
 fn main() -> ExitCode {

@@ -4,6 +4,7 @@ pub(crate) mod growth;
 pub(crate) mod guest_pair;
 pub(crate) mod idle;
 pub(crate) mod latency;
+pub(crate) mod memory;
 
 use crate::samples::OWN;
 use crate::systems::System;
