@@ -8,9 +8,9 @@ mod bench;
 mod flooding;
 mod generator;
 mod load;
+mod net;
 mod report;
 mod samples;
-#[allow(dead_code)]
 mod systems;
 mod work;
 
@@ -59,6 +59,7 @@ type Work = (&'static str, bool, fn(&mut Bench));
 const WORK: &[Work] = &[
     ("guests", true, work::guest_pair::run),
     ("latency", true, work::latency::run),
+    ("wire", true, work::wire::run),
     ("growth", true, work::growth::run),
     ("idle", true, work::idle::run),
     ("memory", true, work::memory::run),

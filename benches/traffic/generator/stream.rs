@@ -127,6 +127,59 @@ impl Stream {
         self.counted.sent += 1;
     }
 
+    /// Looks at other frames from now on.
+    pub(crate) const fn use_checks(&mut self, checks: Checks) {
+        self.checks = checks;
+    }
+
+    /// The length of its frames.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The same the other way.
+    pub(crate) fn reversed(&self) -> Self {
+        let Stations { from, to, sources, destinations } = self.stations;
+        let stations =
+            Stations { from: to, to: from, sources: destinations, destinations: sources };
+        Self::new(self.length, stations, self.checks)
+    }
+
+    /// A whole frame, for a generator that writes nothing but the number.
+    pub(crate) fn template(&self) -> Vec<u8> {
+        [&self.head(0)[..], &self.text[..self.length - TEXT]].concat()
+    }
+
+    /// Notes that such a generator has sent so many.
+    pub(crate) fn note_sent(&mut self, count: u64) {
+        if self.in_flight() == 0 {
+            self.last_arrival = ticks();
+        }
+        self.next_sent += count;
+        self.counted.sent += count;
+    }
+
+    /// The number of a frame that was seen on a wire, if every byte is as it was sent.
+    pub(crate) fn number_of(&self, frame: &[u8]) -> Option<u64> {
+        let slot = frame.get(SLOT..TEXT)?.try_into().ok().map(u16::from_le_bytes)?;
+        let at = usize::from(slot);
+        let is_same = frame.len() == self.length
+            && frame[..NUMBER] == self.head(slot)[..NUMBER]
+            && frame[TEXT..] == self.text[at..at + self.length - TEXT];
+        let number = frame[NUMBER..STAMP].try_into().ok().map(u64::from_le_bytes)?;
+        is_same.then_some(number)
+    }
+
+    /// What stands before a slot's text, with number and stamp zero.
+    fn head(&self, slot: u16) -> [u8; TEXT] {
+        let mut head = [0; TEXT];
+        head[..6].copy_from_slice(&address(self.stations.to, 0));
+        head[6..12].copy_from_slice(&address(self.stations.from, 0));
+        head[12..14].copy_from_slice(&[0x88, 0xb5]);
+        head[SLOT..].copy_from_slice(&slot.to_le_bytes());
+        head
+    }
+
     fn write(&mut self, place: &mut Place, slot: u16, number: u64, stamp: u64) {
         let at = usize::from(slot);
         if self.written.len() <= at {
@@ -134,12 +187,7 @@ impl Stream {
         }
         if self.written[at] != self.length {
             self.written[at] = self.length;
-            let mut head = [0; TEXT];
-            head[..6].copy_from_slice(&address(self.stations.to, 0));
-            head[6..12].copy_from_slice(&address(self.stations.from, 0));
-            head[12..14].copy_from_slice(&[0x88, 0xb5]);
-            head[SLOT..].copy_from_slice(&slot.to_le_bytes());
-            place.write(0, &head);
+            place.write(0, &self.head(slot));
             place.write(TEXT, &self.text[at..at + self.length - TEXT]);
         }
         if self.stations.destinations > 1 {

@@ -3,7 +3,7 @@
 mod dpdk;
 mod linux_bridge;
 mod ovs;
-mod process;
+pub(crate) mod process;
 mod ringway;
 mod testpmd;
 

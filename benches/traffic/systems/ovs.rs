@@ -136,7 +136,8 @@ fn socket(directory: &Path) -> PathBuf {
 /// The database of one switch.
 #[derive(Debug)]
 struct Database {
-    daemon: Daemon,
+    // Ended when this is dropped.
+    _daemon: Daemon,
     socket: PathBuf,
 }
 
@@ -151,7 +152,7 @@ impl Database {
         add_directories(&mut command, directory, "ovsdb-server");
         let mut daemon = Daemon::start("ovsdb-server", &mut command, directory)?;
         daemon.await_answer("socket", |_| socket.exists().then_some(()))?;
-        Ok(Self { daemon, socket })
+        Ok(Self { _daemon: daemon, socket })
     }
 
     /// A command to the database, and through it to the switch.

@@ -5,6 +5,7 @@ pub(crate) mod guest_pair;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod memory;
+pub(crate) mod wire;
 
 use crate::samples::OWN;
 use crate::systems::System;
