@@ -60,6 +60,7 @@ const WORK: &[Work] = &[
     ("guests", true, work::guest_pair::run),
     ("latency", true, work::latency::run),
     ("wire", true, work::wire::run),
+    ("guest-wire", false, work::guest_wire::run),
     ("growth", true, work::growth::run),
     ("idle", true, work::idle::run),
     ("memory", true, work::memory::run),
