@@ -5,6 +5,7 @@
 //! and ratios on standard output, and `report.html` and `samples.json` in a directory.
 
 mod bench;
+mod emulated;
 mod flooding;
 mod generator;
 mod load;
@@ -61,6 +62,7 @@ const WORK: &[Work] = &[
     ("latency", true, work::latency::run),
     ("wire", true, work::wire::run),
     ("guest-wire", false, work::guest_wire::run),
+    ("qemu", false, work::qemu::run),
     ("growth", true, work::growth::run),
     ("idle", true, work::idle::run),
     ("memory", true, work::memory::run),

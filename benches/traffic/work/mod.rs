@@ -6,6 +6,7 @@ pub(crate) mod guest_wire;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod memory;
+pub(crate) mod qemu;
 pub(crate) mod wire;
 
 use crate::samples::OWN;
