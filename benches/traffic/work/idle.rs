@@ -11,7 +11,7 @@ use crate::bench::{Bench, Session, Spec, StealClock, Trouble, start_beside};
 use crate::generator::{Checks, Manner, ticks_per_second};
 use crate::samples::{Better, Sample};
 use crate::systems::System;
-use crate::work::is_peer;
+use crate::work::{MOST_PEER_PORTS, is_peer};
 
 const CPU: &str = "idle, processor time";
 const FIRST: &str = "idle, first frame after one second of silence";
@@ -26,7 +26,7 @@ pub(crate) fn run(bench: &mut Bench) {
     for ports in [2, 512] {
         bench.rounds(&format!("idle, {ports} ports"), |bench, system, round| {
             // A core that is always polled is the same in every round.
-            if is_peer(system) && bench.is_quick && (round > 0 || ports > 2) {
+            if is_peer(system) && (ports > MOST_PEER_PORTS || bench.is_quick && round > 0) {
                 return Err(Trouble::CannotDo);
             }
             measure(bench, system, round, ports, times)
