@@ -26,10 +26,12 @@ use crate::{SocketError, UmemPool, XdpQueue, sys};
 const MTU_LIMIT_BYTES: u32 = CHUNK_BYTES - HEADROOM_BYTES - 18;
 
 /// How long an interface that has a program or sockets already is tried again. A process that is
-/// killed loses them only when its memory has been unmapped, and its queues are freed later still
-/// (`xp_release_deferred`, net/xdp/xsk_buff_pool.c); who starts the next one at once is not to be
-/// refused for that. Seen with two queues and no guests: 25 to 50 ms after the kill.
-const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(1);
+/// killed loses them only when its memory has been unmapped, and a queue is freed after that, by a
+/// worker of the kernel (`xp_release_deferred`, net/xdp/xsk_buff_pool.c), also when its port was
+/// just removed; who takes it again at once is not to be refused for that. Seen with two queues:
+/// 25 to 50 ms after the kill; with ten busy threads on two cores up to 850 ms, and twice more
+/// than 2 s. The control thread stands still meanwhile, frames do not.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Pause between two attempts.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
@@ -135,7 +137,9 @@ impl Interface {
         let parts = pool.partitions(channels).map_err(failed("map umem"))?;
         device.set_up().map_err(failed("set up"))?;
 
-        let (program, sockets, mode) = occupy(&device, &parts, channels, settings.zero_copy)?;
+        let program = wait_for_predecessor(|| Program::attach(name, device.index(), channels))?;
+        let (sockets, mode) =
+            wait_for_predecessor(|| open_sockets(&device, &parts, settings.zero_copy))?;
         let promiscuous = device.make_promiscuous().map_err(failed("make promiscuous"))?;
         let offloads = Offloads::switch_off(&device, settings.force)?;
         let at_opening = read_statistics(name);
@@ -267,21 +271,13 @@ fn count_receive_queues(interface: &str) -> u32 {
     u32::try_from(receive.count()).unwrap_or(u32::MAX)
 }
 
-/// Attaches the program and opens the sockets. Waits a little for a predecessor's to go.
-fn occupy(
-    device: &Device,
-    parts: &[Partition],
-    channels: u32,
-    wish: ZeroCopy,
-) -> Result<(Program, Vec<Socket>, Mode), SocketError> {
+/// Tries until nothing of a predecessor is in the way, for at most [`PREDECESSOR_PATIENCE`].
+fn wait_for_predecessor<T>(
+    mut attempt: impl FnMut() -> Result<T, SocketError>,
+) -> Result<T, SocketError> {
     let deadline = Instant::now() + PREDECESSOR_PATIENCE;
     loop {
-        let attempt =
-            Program::attach(device.name(), device.index(), channels).and_then(|program| {
-                let (sockets, mode) = open_sockets(device, parts, wish)?;
-                Ok((program, sockets, mode))
-            });
-        match attempt {
+        match attempt() {
             Err(SocketError::ProgramPresent { .. } | SocketError::QueueTaken { .. })
                 if Instant::now() < deadline =>
             {
