@@ -14,28 +14,6 @@ use crate::support::switch::{Switch, guests, ringway};
 use crate::support::{ALICE, BOB, BROADCAST, frame};
 
 #[test]
-fn ports_come_and_go_while_others_lose_no_frame() {
-    let switch = Switch::with_config(&guests(&["alice", "bob"]));
-    let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
-    let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));
-    let mut rpc = switch.connect();
-
-    for round in 0..100u8 {
-        let socket = switch.path("passing.sock");
-        let add = json!({ "name": "passing", "type": "vhost-user", "socket": socket });
-        assert_eq!(rpc.call("port.add", &add)["error"], json!(null));
-        for _ in 0..10 {
-            alice.send(&frame(BOB, ALICE, &[round; 46]));
-            assert_eq!(bob.receive(), frame(BOB, ALICE, &[round; 46]));
-        }
-        let remove = json!({ "name": "passing" });
-        assert_eq!(rpc.call("port.remove", &remove)["error"], json!(null));
-    }
-
-    assert_eq!(switch.counter("bob", "frames_out"), 1_000);
-}
-
-#[test]
 fn a_hundred_ports_added_and_removed_a_thousand_times_leave_nothing() {
     let switch = Switch::start();
     let mut rpc = switch.connect();

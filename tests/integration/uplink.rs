@@ -1,9 +1,14 @@
 //! The wire: both ways, over every queue, and what is left when the switch is killed.
 
+use std::time::Duration;
+
+use serde_json::json;
+
 use crate::support::front_end::FrontEnd;
-use crate::support::switch::Switch;
+use crate::support::stream::Stream;
+use crate::support::switch::{Switch, guests};
 use crate::support::wire::{OUTSIDE, UPLINK, Wire};
-use crate::support::{ALICE, BOB, BROADCAST, frame, wait_for};
+use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, wait_for};
 
 const GUEST_AND_UPLINK: &str = r#"
 [[port]]
@@ -64,15 +69,47 @@ fn every_queue_of_the_interface_is_served() {
 }
 
 #[test]
-fn port_says_its_mode_and_the_interfaces_own_drops() {
+fn port_says_its_mode_and_what_its_interface_dropped() {
     let wire = Wire::new();
     let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
+    let shown = || -> serde_json::Value {
+        serde_json::from_str(&switch.run(&["port", "show", "up", "--json"])).unwrap()
+    };
+    assert_eq!(shown()["mode"], "copy");
+    assert_eq!(shown()["interface"]["tx_dropped"], 0);
 
-    let shown = switch.run(&["port", "show", "up", "--json"]);
+    // A wire that is cut: the interface has nobody to send to.
+    wire.ip(&["link", "set", OUTSIDE, "down"]);
+    for _ in 0..3 {
+        guest.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    }
 
-    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
-    assert_eq!(shown["mode"], "copy", "{shown}");
-    assert_eq!(shown["interface"]["rx_dropped"], 0, "{shown}");
+    wait_for("the interface's drops", || (shown()["interface"]["tx_dropped"] == 3).then_some(()));
+    assert_eq!(switch.statistics("up")["interface"]["tx_dropped"], 3);
+}
+
+#[test]
+fn frames_for_which_the_switch_was_too_slow_are_counted_at_the_socket() {
+    let wire = Wire::new();
+    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let socket = wire.socket();
+    let process = rustix::process::Pid::from_raw(switch.process().cast_signed()).unwrap();
+    let signal = |signal| rustix::process::kill_process(process, signal).unwrap();
+
+    // More than the 2,048 slots of its rx ring, while it does not look.
+    signal(rustix::process::Signal::STOP);
+    for _ in 0..3_000 {
+        socket.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    }
+    signal(rustix::process::Signal::CONT);
+
+    let statistics = switch.statistics("up");
+    for lost in
+        [&statistics["queues"][0]["socket"]["rx_ring_full"], &statistics["interface"]["rx_dropped"]]
+    {
+        assert!(lost.as_u64() > Some(0), "{statistics}");
+    }
 }
 
 #[test]
@@ -125,8 +162,8 @@ fn removed_uplink_leaves_the_interface_as_it_was() {
 fn frames_cross_from_wire_to_wire() {
     let wire = Wire::new();
     wire.ip(&["link", "add", "uplink2", "type", "veth", "peer", "name", "outside2"]);
-    wire.ip(&["link", "set", "uplink2", "up"]);
-    wire.ip(&["link", "set", "outside2", "up"]);
+    wire.set_up("uplink2");
+    wire.set_up("outside2");
     let config = "[[port]]\nname='a'\ntype='af-xdp'\ninterface='uplink'\n\
                   [[port]]\nname='b'\ntype='af-xdp'\ninterface='uplink2'\n";
     let switch = Switch::in_namespace(Some(&wire.namespace), config);
@@ -158,4 +195,52 @@ fn interface_that_the_host_uses_or_that_has_a_program_is_refused() {
     assert!(text.contains("nosuch0"), "{text}");
 
     assert_eq!(switch.run(&["port", "list", "--json"]).matches("\"name\"").count(), 0);
+}
+
+#[test]
+fn ports_come_and_go_while_a_stream_between_others_loses_no_frame() {
+    stream_while_ports_come_and_go(&[0]);
+}
+
+#[test]
+fn ports_come_and_go_while_a_stream_between_threads_loses_no_frame() {
+    stream_while_ports_come_and_go(&[0, 1]);
+}
+
+/// A stream from Alice to Bob; meanwhile a guest's port and an uplink are added, used and removed.
+fn stream_while_ports_come_and_go(cores: &[u32]) {
+    let wire = Wire::new();
+    let config = format!("[threads]\ncores = {cores:?}\n{}", guests(&["alice", "bob"]));
+    let switch = Switch::in_namespace(Some(&wire.namespace), &config);
+    let (alice, bob) = (switch.path("alice.sock"), switch.path("bob.sock"));
+    let stream = Stream::start(FrontEnd::plug_in(&alice), FrontEnd::plug_in(&bob));
+    let socket = switch.path("passing.sock");
+    let mut rpc = switch.connect();
+    let mut call = |method, params| {
+        let before = stream.received();
+        let answer = rpc.call(method, &params);
+        assert_eq!(answer["error"], json!(null), "{method} {params}");
+        // It flows on, before the next change.
+        wait_for("frames of the stream", || (stream.received() > before + 500).then_some(()));
+    };
+
+    for _ in 0..10 {
+        let port = json!({ "name": "passing", "type": "vhost-user", "socket": socket });
+        call("port.add", port);
+        let mut carol = FrontEnd::plug_in(&socket);
+        call("port.add", json!({ "name": "up", "type": "af-xdp", "interface": UPLINK }));
+        let outside = wire.socket();
+        // Sent until it comes: the socket overflows with what the stream floods.
+        wait_for("Carol's frame on the wire", || {
+            carol.send(&frame(BROADCAST, CAROL, &[2; 46]));
+            std::thread::sleep(Duration::from_millis(5));
+            let mut came = std::iter::from_fn(|| outside.try_receive());
+            came.any(|frame| frame[6..12] == CAROL).then_some(())
+        });
+        call("port.remove", json!({ "name": "passing" }));
+        call("port.remove", json!({ "name": "up" }));
+    }
+
+    let sent = stream.finish();
+    assert_eq!(switch.counter("alice", "frames_in"), sent);
 }

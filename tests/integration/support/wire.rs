@@ -56,10 +56,18 @@ impl Wire {
             "numtxqueues",
             &queues,
         ]);
-        for end in [UPLINK, OUTSIDE] {
-            wire.ip(&["link", "set", end, "up"]);
-        }
+        wire.set_up(UPLINK);
+        wire.set_up(OUTSIDE);
         wire
+    }
+
+    /// Sets an interface up, without an IPv6 address of its own: the kernel would send reports and
+    /// solicitations from it at any time, among the frames of a test.
+    pub(crate) fn set_up(&self, interface: &str) {
+        // A kernel without IPv6 refuses this, and needs it not.
+        let quiet = ["-n", &self.namespace, "link", "set", interface, "addrgenmode", "none"];
+        let _ = Command::new("ip").args(quiet).output();
+        self.ip(&["link", "set", interface, "up"]);
     }
 
     /// Runs `ip` in the namespace and returns what it prints.
