@@ -12,6 +12,8 @@ mod forwarding;
 mod guests;
 mod hostile;
 mod readme;
+mod rights;
 mod support;
+mod threads;
 mod uplink;
 mod vlan;
