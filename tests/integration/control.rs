@@ -243,3 +243,29 @@ fn two_poll_threads_share_the_queues() {
     assert_eq!(threads.len(), 2);
     assert!(threads.iter().all(|thread| thread["queues"] == 1), "{threads:?}");
 }
+
+#[test]
+fn limit_of_addresses_changes_without_forgetting_any_and_other_vlans_forget_all() {
+    let switch = Switch::with_config(&guests(&["alice"]));
+    let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
+    alice.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    alice.await_sent();
+
+    switch.run(&["port", "set", "alice", "--addresses", "10"]);
+    let with_limit = switch.run(&["fdb", "list"]);
+    switch.run(&["port", "set", "alice", "--access", "5"]);
+    let elsewhere = switch.run(&["fdb", "list"]);
+
+    assert!(with_limit.contains("52:54:00:00:00:0a"), "{with_limit}");
+    assert!(!elsewhere.contains("52:54:00:00:00:0a"), "{elsewhere}");
+}
+
+#[test]
+fn statistics_of_all_ports_have_what_was_dropped_for_removed_ones() {
+    let switch = Switch::with_config(&guests(&["alice"]));
+
+    let text = switch.run(&["stats", "--json"]);
+
+    let statistics: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(statistics["removed_ports"], json!({ "drops_out": 0, "drops": {} }), "{text}");
+}

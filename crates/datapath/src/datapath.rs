@@ -48,6 +48,7 @@ struct QueueRecord {
 #[derive(Debug)]
 struct PortRecord {
     id: PortId,
+    policy: VlanPolicy,
     steering: Arc<Steering>,
     queues: BTreeMap<u8, QueueRecord>,
     /// By thread: for what no queue of the port counts.
@@ -122,6 +123,7 @@ impl Datapath {
         let id = PortId { slot, generation };
         self.ports[usize::from(slot)] = Some(PortRecord {
             id,
+            policy: policy.clone(),
             steering: Arc::new(Steering::new()),
             queues: BTreeMap::new(),
             by_thread: self.threads.iter().map(|_| Arc::default()).collect(),
@@ -130,10 +132,11 @@ impl Datapath {
         Ok(id)
     }
 
-    /// Changes a port's VLANs and learning limit while traffic flows. What was learned behind it is
-    /// forgotten; static entries stay.
+    /// Changes a port's VLANs and learning limit while traffic flows. With other VLANs, what was
+    /// learned behind it is forgotten; static entries stay.
     pub fn set_policy(&mut self, port: PortId, policy: &VlanPolicy, learn_limit: u32) {
-        let Some(record) = record(&self.ports, port) else { return };
+        let Some(record) = record_mut(&mut self.ports, port) else { return };
+        let is_other = std::mem::replace(&mut record.policy, policy.clone()) != *policy;
         for (index, thread) in self.threads.iter_mut().enumerate() {
             thread.send(Command::SetPort(Box::new(PortDescription {
                 id: port,
@@ -144,8 +147,10 @@ impl Datapath {
             })));
         }
         self.await_all();
-        // What was learned behind the port may belong to a VLAN that it has left.
-        self.fdb.flush(Flush { slot: Some(port.slot), ..Flush::default() });
+        if is_other {
+            // What was learned behind the port may belong to a VLAN that it has left.
+            self.fdb.flush(Flush { slot: Some(port.slot), ..Flush::default() });
+        }
     }
 
     /// Removes a port: its queues are stopped and dropped, what was on its way to it is dropped,
