@@ -87,6 +87,12 @@ pub(crate) fn statistics(switch: &Switch, port: &Port) -> Value {
     report
 }
 
+/// What was on its way to ports when they were removed.
+pub(crate) fn removed_ports(switch: &Switch) -> Value {
+    let counters = switch.datapath.removed_ports();
+    json!({ "drops_out": counters.dropped(Direction::Egress), "drops": drops(&counters) })
+}
+
 /// What the interface itself has counted, as `ip -s link` shows it.
 fn link(interface: &Interface) -> Value {
     let link = interface.statistics();

@@ -304,6 +304,14 @@ impl Datapath {
         statistics
     }
 
+    /// What was dropped on its way to ports that were removed meanwhile, since the start.
+    #[must_use]
+    pub fn removed_ports(&self) -> Snapshot {
+        let mut sum = Snapshot::default();
+        self.threads.iter().for_each(|thread| thread.orphans.add_to(&mut sum));
+        sum
+    }
+
     /// What the poll threads did, in the order of their cores in the settings.
     #[must_use]
     pub fn threads(&self) -> Vec<ThreadStatistics> {

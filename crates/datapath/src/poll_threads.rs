@@ -59,8 +59,8 @@ pub(crate) struct Handle {
     replies: Receiver<Reply>,
     waker: Arc<Waker>,
     counters: Arc<ThreadCounters>,
-    /// Drops that belong to no port any more; kept so that they are counted somewhere.
-    _orphans: Arc<Counters>,
+    /// Drops that belong to no port any more.
+    pub(crate) orphans: Arc<Counters>,
     /// Queues that the control thread gave to this one, for spreading them.
     pub(crate) queue_count: usize,
     thread: Option<JoinHandle<()>>,
@@ -166,7 +166,7 @@ pub(crate) fn start(
             replies: replies_in,
             waker: Arc::clone(waker),
             counters,
-            _orphans: orphans,
+            orphans,
             queue_count: 0,
             thread: Some(spawn(thread, core)?),
         });

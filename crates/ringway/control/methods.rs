@@ -12,7 +12,7 @@ use super::parameters::{
 use super::protocol::RpcError;
 use crate::refusal::Refusal;
 use crate::report;
-use crate::switch::{Port, Switch};
+use crate::switch::Switch;
 
 type Outcome = Result<Value, RpcError>;
 
@@ -253,12 +253,12 @@ fn fdb_list(params: Value, switch: &mut Switch) -> Outcome {
 }
 
 fn stats_get(params: Value, switch: &mut Switch) -> Outcome {
-    let ports: Vec<&Port> = match read::<PerhapsNamed>(params)?.name {
-        Some(name) => vec![switch.port(&name)?],
-        None => switch.ports().collect(),
-    };
-    let ports: Value = ports.into_iter().map(|port| report::statistics(switch, port)).collect();
-    Ok(json!({ "ports": ports }))
+    if let Some(name) = read::<PerhapsNamed>(params)?.name {
+        let port = report::statistics(switch, switch.port(&name)?);
+        return Ok(json!({ "ports": [port] }));
+    }
+    let ports: Value = switch.ports().map(|port| report::statistics(switch, port)).collect();
+    Ok(json!({ "ports": ports, "removed_ports": report::removed_ports(switch) }))
 }
 
 fn config_save(params: Value, switch: &mut Switch) -> Outcome {

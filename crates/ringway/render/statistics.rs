@@ -73,6 +73,10 @@ fn drops(result: &Value, queues: bool) -> Table {
             }
         }
     }
+    // No port has this name.
+    for (reason, count) in counts(&result["removed_ports"]["drops"]) {
+        table.push(vec!["(removed)".to_owned(), "-".to_owned(), reason.clone(), cell(count)]);
+    }
     table
 }
 
@@ -177,6 +181,16 @@ mod tests {
                 ["up", "3", "socket", "rx_ring_full", "7"]
             ]
         );
+    }
+
+    #[test]
+    fn drops_for_removed_ports_are_listed_when_there_are_any() {
+        let result = |drops| json!({"ports": [], "removed_ports": {"drops": drops}});
+
+        let text = statistics(&result(json!({"port_removed": 4})), false);
+
+        assert!(text.contains("(removed)      -  port_removed          4"), "{text}");
+        assert!(!statistics(&result(json!({})), false).contains("removed"));
     }
 
     #[test]
