@@ -13,8 +13,8 @@ use crate::queue::Order;
 use crate::steering::Lane;
 use crate::thread::{NOT_LENT, PollThread};
 
-/// Copies that the floods of one queue may cause in one turn: two floods of the largest switch,
-/// 32 of a bridge of 64 ports. Without it a burst of 64 broadcasts on 1,024 ports were 64,000
+/// Copies that the floods of one queue may cause in one turn: two floods of the largest switch, a
+/// whole burst to 32 ports. Without it a burst of 64 broadcasts on 1,024 ports were 64,000
 /// copies, a stall of milliseconds for everybody else.
 pub(crate) const FLOOD_COPIES_PER_TURN: usize = 2_048;
 
@@ -97,7 +97,8 @@ impl PollThread {
     /// Orders a copy for every other port of the VLAN that takes frames, and lends the frame
     /// once to each thread that owns some of them.
     fn order_flood(&mut self, arrival: Arrival, forward: &Forward) -> Result<(), DropReason> {
-        let copies = self.bridge.flood_members(forward.vid).count();
+        let members = self.bridge.flood_members(forward.vid);
+        let copies = members.count() - usize::from(members.contains(arrival.port.slot));
         let work = &mut self.work;
         let bytes = copies * work.burst.frames[arrival.at].length_bytes as usize;
         // The first flood of a turn always passes, however many ports there are.
