@@ -39,6 +39,14 @@ struct Vring {
     err: Option<PeerEventfd>,
     is_enabled: bool,
     is_running: bool,
+    /// It was started, and its guest broke its rules: it does nothing until it is started anew.
+    is_broken: bool,
+}
+
+impl Vring {
+    const fn works(&self) -> bool {
+        self.is_running && !self.is_broken
+    }
 }
 
 /// What the front end of one guest has said.
@@ -95,12 +103,12 @@ impl Guest {
 
     /// Rings that run now.
     pub(crate) fn running_rings(&self) -> usize {
-        self.vrings.iter().filter(|vring| vring.is_running).count()
+        self.vrings.iter().filter(|vring| vring.works()).count()
     }
 
     /// Rings that run and are enabled.
     pub(crate) fn enabled_rings(&self) -> usize {
-        self.vrings.iter().filter(|vring| vring.is_running && vring.is_enabled).count()
+        self.vrings.iter().filter(|vring| vring.works() && vring.is_enabled).count()
     }
 
     /// Memory that the guest shares, in bytes.
@@ -110,13 +118,15 @@ impl Guest {
 
     /// Says whether a driver works the port: its receiveq of pair 0 runs and is enabled.
     pub(crate) fn is_up(&self) -> bool {
-        self.vrings.first().is_some_and(|vring| vring.is_running && vring.is_enabled)
+        self.vrings.first().is_some_and(|vring| vring.works() && vring.is_enabled)
     }
 
-    /// Tells the front end that a ring is broken (vhost-user, SET_VRING_ERR), if it wants to hear.
-    pub(crate) fn signal_broken(&self, index: u16) {
-        let vring = self.vrings.get(usize::from(index));
-        if let Some(err) = vring.and_then(|vring| vring.err.as_ref()) {
+    /// Notes that a ring is broken, and tells the front end (vhost-user, SET_VRING_ERR) if it
+    /// wants to hear.
+    pub(crate) fn break_ring(&mut self, index: u16) {
+        let Some(vring) = self.vrings.get_mut(usize::from(index)) else { return };
+        vring.is_broken = vring.is_running;
+        if let Some(err) = &vring.err {
             err.signal();
         }
     }
@@ -198,7 +208,7 @@ impl Attached<'_> {
         };
         let enabled = vring.is_enabled;
         match self.datapath.start_vring(self.port, index, setup, kick, call, enabled) {
-            Ok(()) => vring.is_running = true,
+            Ok(()) => (vring.is_running, vring.is_broken) = (true, false),
             Err(SetupError::RingOutsideMemory { .. }) => {}
             Err(error @ SetupError::Misaligned { .. }) => {
                 return Err(Refused::new(format!("ring {index}: {error}")));

@@ -59,8 +59,8 @@ impl Switch {
         for event in self.datapath.take_events() {
             let Event::QueueFault { port: id, vring, fault } = event;
             let Some(port) = self.ports.values_mut().find(|port| port.id == id) else { continue };
-            if let Behind::Guest(guest) = &port.behind {
-                guest.guest.signal_broken(vring);
+            if let Behind::Guest(guest) = &mut port.behind {
+                guest.guest.break_ring(vring);
             }
             port.faults.take(RingName(vring), fault);
         }
