@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
@@ -41,6 +42,7 @@ pub(crate) fn run(file: Option<PathBuf>, control: Option<&Path>) -> Result<(), R
     let failed = |what: &'static str| {
         move |error: io::Error| Refusal::new(format!("cannot {what}: {error}"))
     };
+    raise_descriptor_limit();
     virtio::install_sigbus_guard().map_err(failed("guard against truncated guest memory"))?;
     let poller = Rc::new(Poller::new().map_err(failed("make an epoll set"))?);
     let signals = signals().map_err(failed("take signals"))?;
@@ -70,6 +72,16 @@ fn set_up(switch: &mut Switch, config: &Config) -> Result<(), Refusal> {
         switch.warn_of_loops(&port.name);
     }
     switch.add_entries(&config.entries)
+}
+
+/// Lets the process have as many descriptors as it may: a guest takes several for each queue, and
+/// a shell's usual 1,024 end at 200 guests. Nothing here uses select(2), which this would break.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::warn!("the limit on open files stays at {:?}: {error}", limit.current);
+    }
 }
 
 /// A descriptor that is readable once a signal has asked for the end.

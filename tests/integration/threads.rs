@@ -34,6 +34,14 @@ fn counter(switch: &Switch, name: &str) -> u64 {
     threads["threads"][0][name].as_u64().unwrap()
 }
 
+/// The switch's `RLIMIT_NOFILE`, soft and hard.
+fn descriptor_limits(switch: &Switch) -> (String, String) {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", switch.process())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut values = line.split_whitespace().map(str::to_owned);
+    (values.next().unwrap(), values.next().unwrap())
+}
+
 fn assert_forwards(switch: &Switch) {
     let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
     let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));
@@ -92,4 +100,11 @@ fn thread_that_is_to_poll_always_never_sleeps() {
     wait_for("turns", || (counter(&switch, "turns") > before + 100_000).then_some(()));
 
     assert_eq!(counter(&switch, "sleeps"), 0);
+}
+
+#[test]
+fn switch_may_have_as_many_descriptors_as_its_hard_limit_says() {
+    let switch = Switch::under(&["prlimit", "--nofile=512:2048"], "");
+
+    assert_eq!(descriptor_limits(&switch), ("2048".to_owned(), "2048".to_owned()));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::wait_for;
+use super::{PATIENCE, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
 
@@ -19,8 +19,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
 pub(crate) struct Switch {
     child: Child,
     directory: TempDir,
-    /// The network namespace it runs in.
-    namespace: Option<String>,
+    /// The command that starts it, if it is not started directly.
+    starter: Vec<String>,
 }
 
 impl Switch {
@@ -36,27 +36,30 @@ impl Switch {
 
     /// The same in a network namespace.
     pub(crate) fn in_namespace(namespace: Option<&str>, config: &str) -> Self {
+        match namespace {
+            Some(namespace) => Self::under(&["ip", "netns", "exec", namespace], config),
+            None => Self::under(&[], config),
+        }
+    }
+
+    /// The same by way of a command that becomes the program which its last arguments name.
+    pub(crate) fn under(starter: &[&str], config: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("ringway-").tempdir().unwrap();
         let config = config.replace("DIR", directory.path().to_str().unwrap());
         fs::write(directory.path().join("ringway.toml"), config).unwrap();
-        let namespace = namespace.map(str::to_owned);
-        let child = Self::spawn(directory.path(), namespace.as_deref());
-        let switch = Self { child, directory, namespace };
+        let starter: Vec<String> = starter.iter().map(|&word| word.to_owned()).collect();
+        let child = Self::spawn(directory.path(), &starter);
+        let switch = Self { child, directory, starter };
         switch.await_ready();
         switch
     }
 
-    fn spawn(directory: &Path, namespace: Option<&str>) -> Child {
+    fn spawn(directory: &Path, starter: &[String]) -> Child {
         let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
-        let mut command = match namespace {
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, BINARY]);
-                command
-            }
-            None => Command::new(BINARY),
-        };
+        let mut words = starter.iter().map(String::as_str).chain([BINARY]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .arg("run")
             .arg("--config")
             .arg(directory.join("ringway.toml"))
@@ -80,7 +83,7 @@ impl Switch {
     pub(crate) fn kill_and_start(&mut self) -> Instant {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = Self::spawn(self.directory.path(), self.namespace.as_deref());
+        self.child = Self::spawn(self.directory.path(), &self.starter);
         self.await_ready();
         Instant::now()
     }
@@ -197,7 +200,7 @@ impl Drop for Switch {
         let process = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(3) {
+        while start.elapsed() < PATIENCE {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
             }
@@ -226,7 +229,7 @@ pub(crate) struct Rpc {
 impl Rpc {
     fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut rpc = Self { lines: BufReader::new(stream.try_clone().unwrap()), stream };
         assert_eq!(rpc.line()["protocol"], 1);
         rpc
