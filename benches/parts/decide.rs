@@ -12,15 +12,20 @@
 //! |                       | each is looked up     |                        |
 //! | `unknown`             | the same              | none that was learned  |
 //! | `trunk`               | as `known_many_sources`, tagged in one of 100 VLANs    |
+//!
+//! Each by itself, and as `…_burst`: the addresses of a whole burst are located before the first
+//! of them is looked up, as poll threads do it.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use bridge::{Bridge, DEFAULT_ADDRESSES, DEFAULT_AGEING, Egress, Fdb, Seconds, VlanPolicy};
+use bridge::{
+    Bridge, Classified, DEFAULT_ADDRESSES, DEFAULT_AGEING, Egress, Fdb, Seconds, VlanPolicy,
+};
 use criterion::{BenchmarkId, Criterion};
-use frame::{DropReason, Header, VlanId, VlanTag};
+use frame::{BURST_FRAMES, DropReason, Header, VlanId, VlanTag};
 
-use crate::frames::{address, header, next_round, vlan};
+use crate::frames::{address, header, random_round, vlan};
 use crate::{ROUND, part, time_rounds};
 
 /// How many addresses are known.
@@ -44,8 +49,9 @@ const SEED: u64 = 1;
 struct World {
     bridge: Bridge,
     headers: Vec<Header>,
-    next: usize,
+    state: u64,
     round: Vec<Header>,
+    classified: Vec<Result<Classified, DropReason>>,
 }
 
 impl World {
@@ -68,7 +74,7 @@ impl World {
             bridge.set_port(slot, policy, u32::MAX);
         }
         let headers = (0..stations / 2).map(header).collect();
-        Self { bridge, headers, next: 0, round: Vec::with_capacity(ROUND) }
+        Self { bridge, headers, state: 0, round: Vec::with_capacity(ROUND), classified: Vec::new() }
     }
 
     /// Says whether every frame is forwarded like this.
@@ -79,13 +85,27 @@ impl World {
     }
 
     fn prepare(&mut self) {
-        next_round(&mut self.round, &self.headers, &mut self.next);
+        random_round(&mut self.round, &self.headers, &mut self.state);
     }
 
     fn decide(&mut self) {
         let Self { bridge, round, .. } = self;
         for header in round.iter() {
             let _ = black_box(decide(bridge, black_box(header)));
+        }
+    }
+
+    /// As poll threads decide a burst of many trains: all classified first, then forwarded.
+    fn decide_burst(&mut self) {
+        let Self { bridge, round, classified, .. } = self;
+        for burst in round.chunks(BURST_FRAMES) {
+            classified.clear();
+            classified.extend(burst.iter().map(|header| bridge.classify(INGRESS, header, NOW)));
+            for (header, classified) in burst.iter().zip(classified.iter()) {
+                let Ok(classified) = classified else { continue };
+                let forward = bridge.forward(INGRESS, black_box(header), classified, NOW);
+                let _ = black_box(forward.map(|forward| bridge.egress_tag(EGRESS, &forward)));
+            }
         }
     }
 }
@@ -111,6 +131,10 @@ pub(crate) fn benches(criterion: &mut Criterion) {
             assert!(world.forwards_all(egress), "{name} does what it says");
             group.bench_function(BenchmarkId::new(name, stations), |bencher| {
                 time_rounds(bencher, &mut world, ROUND, World::prepare, World::decide);
+            });
+            let name = format!("{name}_burst");
+            group.bench_function(BenchmarkId::new(name, stations), |bencher| {
+                time_rounds(bencher, &mut world, ROUND, World::prepare, World::decide_burst);
             });
         }
     }

@@ -57,3 +57,13 @@ pub(crate) fn next_round<Item: Copy>(round: &mut Vec<Item>, all: &[Item], next: 
         *next = (*next + 1) % all.len();
     }
 }
+
+/// The same in no order that a processor could learn. `state` is any number.
+pub(crate) fn random_round<Item: Copy>(round: &mut Vec<Item>, all: &[Item], state: &mut u64) {
+    round.clear();
+    for _ in 0..crate::ROUND {
+        // A linear congruential generator (Knuth's MMIX), whose top bits are the random ones.
+        *state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        round.push(all[(*state >> 33) as usize % all.len()]);
+    }
+}

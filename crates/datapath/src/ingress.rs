@@ -4,7 +4,7 @@
 //! once. What was delivered is published there before the ingress buffers are given back here:
 //! if the switch dies in between, a guest sends a burst again, and loses none.
 
-use bridge::Seconds;
+use bridge::{Forward, Seconds};
 use frame::{DropReason, PortId};
 
 use crate::command::Event;
@@ -54,7 +54,8 @@ impl PollThread {
     /// Decides every frame of the burst and orders its copies.
     ///
     /// Frames come in trains: one with the addresses and the tag of the one before it goes the same
-    /// way, for nothing that the decision depends on changes within a burst.
+    /// way, for nothing that the decision depends on changes within a burst. And trains that go
+    /// the same way leave by the same queue, if their port has only one.
     fn decide(&mut self, index: u16, now: Seconds) {
         self.work.loans.clear();
         self.work.loans.resize(self.work.burst.frames.len(), NOT_LENT);
@@ -78,8 +79,11 @@ impl PollThread {
             }
             let follows = at > 0 && frame.header.goes_as(&self.work.burst.frames[at - 1].header);
             if !follows {
-                decision = self.bridge.decide(port.slot, &frame.header, now);
-                self.work.direct = None;
+                let next = self.decide_one(port.slot, at, now);
+                if next != decision {
+                    self.work.direct = None;
+                }
+                decision = next;
             }
             let arrival = Arrival { queue: index, port, at };
             if let Err(reason) = decision.and_then(|forward| self.order(arrival, &forward)) {
@@ -90,6 +94,32 @@ impl PollThread {
             queue.usual_egress = self.work.direct.map(|direct| direct.place);
         }
         self.count_ingress(index, bytes);
+    }
+
+    /// Decides the first frame of a train. With the second train of a burst all that follow are
+    /// looked at, so that their entries of the filtering database are fetched together.
+    #[inline]
+    fn decide_one(&mut self, slot: u16, at: usize, now: Seconds) -> Result<Forward, DropReason> {
+        let Self { bridge, work, .. } = self;
+        let frames = &work.burst.frames;
+        if at == 0 {
+            work.classified.clear();
+            return bridge.decide(slot, &frames[at].header, now);
+        }
+        if work.classified.is_empty() {
+            work.classified.resize(at, Err(DropReason::NoEgressPort));
+            work.classified.extend(frames[at - 1..].windows(2).map(|pair| {
+                let follows = pair[1].header.goes_as(&pair[0].header);
+                // What follows another is never asked for.
+                if follows {
+                    Err(DropReason::NoEgressPort)
+                } else {
+                    bridge.classify(slot, &pair[1].header, now)
+                }
+            }));
+        }
+        let classified = work.classified[at].as_ref().map_err(|reason| *reason)?;
+        bridge.forward(slot, &frames[at].header, classified, now)
     }
 
     /// Adds the burst to the counters of the queue it came from.

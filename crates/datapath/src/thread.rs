@@ -13,9 +13,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use bridge::Bridge;
+use bridge::{Bridge, Classified};
 use crossbeam::channel::Sender;
-use frame::{Burst, DropCounts, Frame, PortId};
+use frame::{Burst, DropCounts, DropReason, Frame, PortId};
 use ring::Consumer;
 
 use crate::clock::{self, Clock};
@@ -44,6 +44,8 @@ pub(crate) struct Port {
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) burst: Burst,
+    /// The first half of each frame's decision, if the burst has several trains.
+    pub(crate) classified: Vec<Result<Classified, DropReason>>,
     /// The loan of each frame of the burst, or [`NOT_LENT`].
     pub(crate) loans: Vec<u32>,
     /// Queues with orders in this burst.

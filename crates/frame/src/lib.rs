@@ -27,7 +27,7 @@ pub use address::{InvalidVlanId, MacAddr, ParseMacAddrError, VlanId, VlanTag};
 pub use burst::{BURST_FRAMES, Burst, Frame, Origin, SegmentRange};
 pub use drop_reason::{Direction, DropCounts, DropReason};
 pub use header::{HEADER_BYTES, Header, TAG_BYTES};
-pub use segment::{Outgoing, Reader, Room, Segment};
+pub use segment::{Outgoing, Reader, Room, Segment, prefetch};
 
 /// Shortest frame that has an Ethernet header: two addresses and a type.
 pub const ETHERNET_HEADER_BYTES: usize = 14;

@@ -233,6 +233,12 @@ unsafe fn copy_steps<const N: usize>(from: *const u8, to: *mut u8, count: usize)
     }
 }
 
+/// Asks the processor to have the cache line of `item` ready soon.
+#[inline]
+pub fn prefetch<T>(item: &T) {
+    prefetch_read(ptr::from_ref(item).cast());
+}
+
 /// Asks the processor for a cache line at `address`, which need not be valid.
 #[inline]
 fn prefetch_read(address: *const u8) {

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use frame::{MAX_PORTS, MacAddr, VlanId};
 
-use super::{ATTEMPTS, AgeScale, BUCKET_WORDS, Fdb, Found, Word};
+use super::{ATTEMPTS, AgeScale, BUCKET_WORDS, Fdb, Found, Which, Word};
 use crate::Seconds;
 
 /// One entry, for listings.
@@ -189,10 +189,10 @@ impl Fdb {
 
     /// A learned entry in one of the buckets, and the telling bits of a word there.
     fn learned_neighbour(&self, place: &super::Place) -> Option<(Found<'_>, u64)> {
-        place.buckets.iter().zip(place.telling).find_map(|(&bucket, telling)| {
-            let cells = self.buckets[bucket].0.iter();
+        [Which::First, Which::Second].into_iter().find_map(|which| {
+            let cells = self.buckets[place.bucket(which)].0.iter();
             let mut words = cells.map(|cell| Found { cell, word: Word(cell.load(Relaxed)) });
-            Some((words.find(|found| found.word.stamp().is_some())?, telling))
+            Some((words.find(|found| found.word.stamp().is_some())?, place.telling(which)))
         })
     }
 

@@ -101,17 +101,43 @@ impl Word {
     /// not that of the key whose telling bits are all zero.
     #[inline]
     pub(super) const fn is_of(self, telling: u64) -> bool {
-        self.telling() == telling && !self.is_empty()
+        // What is left of its own entry is slot and state, which is not 0.
+        let rest = self.0 ^ telling << TELLING_SHIFT;
+        rest.wrapping_sub(1) < (1 << TELLING_SHIFT) - 1
     }
 }
 
-/// The two buckets that a key's word may lie in, and what tells it from others there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The two buckets that a key's word may lie in, and what tells it from others there. Two machine
+/// words, so that it travels in registers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Numbers of the first bucket and of the second, which differ.
-    pub(super) buckets: [usize; 2],
-    /// The telling bits of a word in the first and in the second.
-    pub(super) telling: [u64; 2],
+    first: u32,
+    second: u32,
+    remainder: u64,
+}
+
+/// One of the two buckets of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    First,
+    Second,
+}
+
+impl Place {
+    /// Number of the first or the second bucket; the two differ.
+    #[inline]
+    pub(super) const fn bucket(&self, which: Which) -> usize {
+        match which {
+            Which::First => self.first as usize,
+            Which::Second => self.second as usize,
+        }
+    }
+
+    /// The telling bits of the key's word there: the remainder, then `away`.
+    #[inline]
+    pub(super) const fn telling(&self, which: Which) -> u64 {
+        self.remainder << 1 | matches!(which, Which::Second) as u64
+    }
 }
 
 /// The keyed, invertible mix. See the module's essay.
@@ -141,29 +167,26 @@ impl Mix {
     }
 
     /// Where the entry of an address in a VLAN may lie.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(&self, vid: VlanId, address: MacAddr) -> Place {
         let mixed = self.forward(u64::from(vid.get()) << ADDRESS_BITS | address.to_bits());
         let remainder = mixed & ((1 << self.remainder_bits) - 1);
         let first = index(mixed >> self.remainder_bits);
-        Place {
-            buckets: [first, first ^ self.step(remainder)],
-            telling: [remainder << 1, remainder << 1 | 1],
-        }
+        Place { first, second: first ^ self.step(remainder), remainder }
     }
 
     /// The VID and the address whose word with these telling bits lies in this bucket.
     pub(super) fn key(&self, bucket: usize, telling: u64) -> Option<(VlanId, MacAddr)> {
         let remainder = telling >> 1;
-        let first = if telling & 1 == 0 { bucket } else { bucket ^ self.step(remainder) };
-        let key = self.backward((first as u64) << self.remainder_bits | remainder);
+        let step = if telling & 1 == 0 { 0 } else { u64::from(self.step(remainder)) };
+        let key = self.backward((bucket as u64 ^ step) << self.remainder_bits | remainder);
         let number = u16::try_from(key >> ADDRESS_BITS).ok()?;
         Some((VlanId::try_from(number).ok()?, MacAddr::from_bits(key)))
     }
 
     /// From the first bucket to the second, and back: odd, so never nowhere.
     #[inline]
-    const fn step(&self, remainder: u64) -> usize {
+    const fn step(&self, remainder: u64) -> u32 {
         let bucket_mask = (1 << (KEY_BITS - self.remainder_bits)) - 1;
         index(remainder & bucket_mask | 1)
     }
@@ -212,8 +235,8 @@ const fn spread(number: u64) -> u64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "bucket numbers have at most 30 bits")]
-const fn index(bucket: u64) -> usize {
-    bucket as usize
+const fn index(bucket: u64) -> u32 {
+    bucket as u32
 }
 
 #[cfg(test)]
@@ -250,9 +273,10 @@ mod tests {
 
             let place = mix.place(vid, address);
 
-            prop_assert_ne!(place.buckets[0], place.buckets[1]);
-            prop_assert!(place.buckets.iter().all(|&bucket| bucket < 1 << bucket_bits));
-            for (bucket, telling) in place.buckets.into_iter().zip(place.telling) {
+            prop_assert_ne!(place.first, place.second);
+            for which in [Which::First, Which::Second] {
+                let (bucket, telling) = (place.bucket(which), place.telling(which));
+                prop_assert!(bucket < 1 << bucket_bits);
                 let word = Word::learned(telling, 5, 9);
                 prop_assert!(word.is_of(telling));
                 prop_assert_eq!(mix.key(bucket, word.telling()), Some((vid, address)));

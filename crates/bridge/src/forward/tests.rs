@@ -272,3 +272,32 @@ fn two_threads_bridges_share_what_they_learn() {
 
     assert_eq!(forward.egress, Egress::Port(A));
 }
+
+#[test]
+fn burst_that_is_classified_first_goes_where_its_frames_would_go_one_by_one() {
+    let tagged = |source, destination| header(source, destination, Some(5));
+    let burst = [
+        untagged(ALICE, BOB),
+        untagged(BOB, ALICE),
+        untagged(ALICE, BOB),
+        tagged(ALICE, BOB),
+        untagged(ALICE, MacAddr::BROADCAST),
+        untagged(MacAddr::BROADCAST, ALICE),
+        untagged(BOB, BOB),
+    ];
+    let ports = [(A, access(1)), (B, trunk("1,5", Some(1)))];
+
+    for ingress in [A, B, C] {
+        let (mut single, mut ahead) = (bridge(&ports), bridge(&ports));
+        let _ = single.decide(B, &untagged(BOB, ALICE), NOW);
+        let _ = ahead.decide(B, &untagged(BOB, ALICE), NOW);
+
+        let one_by_one = burst.map(|header| single.decide(ingress, &header, NOW));
+        let classified = burst.map(|header| ahead.classify(ingress, &header, NOW));
+        let together = burst.iter().zip(classified).map(|(header, classified)| {
+            classified.and_then(|classified| ahead.forward(ingress, header, &classified, NOW))
+        });
+
+        assert_eq!(together.collect::<Vec<_>>(), one_by_one);
+    }
+}

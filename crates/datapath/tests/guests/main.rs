@@ -141,6 +141,37 @@ fn flood_beyond_the_budget_drops_whole_and_the_first_always_passes() {
 }
 
 #[test]
+fn burst_of_many_trains_reaches_everyone_it_is_for_in_order() {
+    let mut datapath = start(1, PollMode::Adaptive);
+    let mut alice = Guest::plug_in(&mut datapath, &access(1));
+    let mut bob = Guest::plug_in(&mut datapath, &access(1));
+    let mut carol = Guest::plug_in(&mut datapath, &access(1));
+    bob.send(&frame(ALICE, BOB, &[0; 46]));
+    carol.send(&frame(ALICE, CAROL, &[0; 46]));
+    alice.receive();
+    alice.receive();
+    // They flooded, for nobody had heard Alice.
+    carol.receive();
+    bob.receive();
+
+    // Trains of one frame, of two, and one with a source that is not to be learned.
+    let to = |destination, at| frame(destination, ALICE, &[at; 46]);
+    let mut burst: Vec<Vec<u8>> =
+        (0..20u8).flat_map(|at| [to(BOB, at), to(CAROL, at), to(CAROL, at + 100)]).collect();
+    burst.insert(7, frame(BOB, BROADCAST, &[0; 46]));
+    alice.send_at_once(&burst);
+
+    for at in 0..20u8 {
+        assert_eq!(bob.receive(), to(BOB, at));
+        assert_eq!(carol.receive(), to(CAROL, at));
+        assert_eq!(carol.receive(), to(CAROL, at + 100));
+    }
+    assert_eq!(bob.try_receive(), None);
+    let total = datapath.statistics(alice.port).total;
+    assert_eq!(total.drops(DropReason::SourceIsGroup), 1);
+}
+
+#[test]
 fn burst_of_floods_to_32_ports_is_within_the_budget() {
     let mut datapath = start(1, PollMode::Adaptive);
     let mut alice = Guest::plug_in(&mut datapath, &access(1));
