@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use crate::ioctl::Device;
 use crate::occupancy::check_unused;
 use crate::offloads::Offloads;
+use crate::pool::{Binding, Bound};
 use crate::program::{Attachment, Program};
-use crate::socket::{Place, Socket};
-use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES, Partition};
+use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES};
 use crate::{SocketError, UmemPool, XdpQueue, sys};
 
 /// Largest MTU whose frames, with Ethernet header and one tag, fit a chunk.
@@ -75,13 +75,14 @@ pub struct Settings {
     pub zero_copy: ZeroCopy,
     /// Takes an interface that is in use by the host, or whose offloads cannot be switched off.
     pub force: bool,
-    /// Most receive channels to serve; each costs 16 MiB of pinned memory.
+    /// Most receive channels to serve; each costs 16 MiB of pinned memory, and the first
+    /// interface's as much again, for others to share.
     pub max_queues: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        // 64 queues are 1 GiB; NICs have as many channels as the host has cores by default.
+        // 64 queues are 1.25 GiB; NICs have as many channels as the host has cores by default.
         Self { zero_copy: ZeroCopy::Auto, force: false, max_queues: 64 }
     }
 }
@@ -134,12 +135,11 @@ impl Interface {
         let channels = check_channels(&device, settings.max_queues)?;
         sys::lift_locked_memory_limit();
         let failed = |call| SocketError::system(call, name);
-        let parts = pool.partitions(channels).map_err(failed("map umem"))?;
         device.set_up().map_err(failed("set up"))?;
 
         let program = wait_for_predecessor(|| Program::attach(name, device.index(), channels))?;
-        let (sockets, mode) =
-            wait_for_predecessor(|| open_sockets(&device, &parts, settings.zero_copy))?;
+        let mut binding = Binding::new(&device, channels, settings.zero_copy, pool);
+        let (bound, mode) = wait_for_predecessor(|| binding.attempt())?;
         let promiscuous = device.make_promiscuous().map_err(failed("make promiscuous"))?;
         let offloads = Offloads::switch_off(&device, settings.force)?;
         let at_opening = read_statistics(name);
@@ -152,24 +152,19 @@ impl Interface {
             queue_count: channels,
             at_opening,
         };
-        let queues = interface.connect(sockets, parts, mtu_bytes)?;
+        let queues = interface.connect(bound, mtu_bytes)?;
         Ok((interface, queues))
     }
 
     /// Puts the sockets into the program's map: from now on frames arrive.
-    fn connect(
-        &self,
-        sockets: Vec<Socket>,
-        parts: Vec<Partition>,
-        mtu_bytes: u32,
-    ) -> Result<Vec<XdpQueue>, SocketError> {
-        let numbered = (0..).zip(sockets.into_iter().zip(parts));
-        numbered
-            .map(|(queue, (socket, part))| {
+    fn connect(&self, bound: Vec<Bound>, mtu_bytes: u32) -> Result<Vec<XdpQueue>, SocketError> {
+        (0..)
+            .zip(bound)
+            .map(|(queue, bound)| {
                 let subject = format!("{} queue {queue}", self.device.name());
                 let failed = SocketError::system("insert socket into XSKMAP", subject);
-                self.program.insert(queue, socket.fd.as_fd()).map_err(failed)?;
-                Ok(XdpQueue::new(socket, part, queue, mtu_bytes))
+                self.program.insert(queue, bound.socket.fd.as_fd()).map_err(failed)?;
+                Ok(XdpQueue::new(bound, queue, mtu_bytes))
             })
             .collect()
     }
@@ -286,28 +281,6 @@ fn wait_for_predecessor<T>(
             outcome => return outcome,
         }
     }
-}
-
-fn open_sockets(
-    device: &Device,
-    parts: &[Partition],
-    wish: ZeroCopy,
-) -> Result<(Vec<Socket>, Mode), SocketError> {
-    let place = |queue| Place { interface: device.name(), index: device.index(), queue };
-    let mut sockets: Vec<Socket> = Vec::with_capacity(parts.len());
-    let mut mode = Mode::Copy;
-    for (queue, part) in (0..).zip(parts) {
-        let socket = match sockets.first() {
-            Some(first) => Socket::open_sharing(place(queue), part, first.fd.as_fd())?,
-            None => {
-                let (socket, found) = Socket::open_first(place(queue), part, wish)?;
-                mode = found;
-                socket
-            }
-        };
-        sockets.push(socket);
-    }
-    Ok((sockets, mode))
 }
 
 fn read_statistics(interface: &str) -> LinkStatistics {

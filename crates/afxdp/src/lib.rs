@@ -14,25 +14,33 @@
 //!                            UMEM: chunks of 4,096 bytes
 //! ```
 //!
+//! Interfaces share a UMEM (a [`UmemPool`] hands it out), so that a frame from one to another is
+//! not copied: its chunk changes hands ([`XdpQueue::forward`]).
+//!
 //! Rx and tx are the interface's words and used only in this crate: rx is ingress, tx is egress.
 //! The kernel's interface is linux/if_xdp.h and Documentation/networking/af_xdp.rst. `unsafe` lives
 //! in `sys`, `ioctl`, `program`, `rings` and `umem` alone.
 
 #![deny(unsafe_code)]
 
+mod chunks;
 mod error;
 mod interface;
 mod ioctl;
 mod occupancy;
 mod offloads;
+mod pool;
 mod program;
 mod queue;
 mod rings;
 mod socket;
+mod statistics;
 mod sys;
 mod umem;
 
+pub use chunks::Chunk;
 pub use error::SocketError;
 pub use interface::{Interface, LinkStatistics, Mode, Settings, ZeroCopy};
-pub use queue::{XdpQueue, XdpStatistics};
-pub use umem::UmemPool;
+pub use pool::UmemPool;
+pub use queue::XdpQueue;
+pub use statistics::XdpStatistics;

@@ -7,66 +7,49 @@
 //!              send       flush                        flush
 //! ```
 //!
-//! Receive chunks go round the upper way and send chunks the lower, so a chunk is always in exactly
-//! one place and neither ring can be asked to hold more than it has slots for. Nothing waits: when
-//! frames are lent for long, fewer chunks lie in the fill ring and reception slows; when the NIC
-//! does not send, frames drop as `tx_ring_full`.
+//! As many chunks go round the upper way as the fill ring has slots, and the lower way as the tx
+//! ring has, so neither ring can be asked to hold more. Nothing waits: when frames are lent for
+//! long, fewer chunks lie in the fill ring and reception slows; when the NIC does not send, frames
+//! drop as `tx_ring_full`.
+//!
+//! A frame from another queue of the same UMEM that goes nowhere else is not copied. The two queues
+//! exchange chunks: the egress sends the chunk that the frame lies in, and the ingress goes on with
+//! a free one of the egress' in its place:
+//!
+//! ```text
+//!   ingress   rx ring ──▶ burst ─ A ─╮  ╭─ B ─▶ back ──────▶ fill ring
+//!                          forward   │  │   complete_with
+//!   egress    free ─────────── B ────┼──╯
+//!                                    ╰─ A ─▶ tx ring ─▶ completion ring ─▶ free
+//! ```
+//!
+//! Nothing is lent until it was sent: both queues have as many chunks as before at once, so a NIC
+//! that has stopped sending holds chunks of its own and no others', and there is no limit to keep.
+//!
+//! A frame of up to 64 bytes lies wholly in its private header and is written to a free chunk.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use frame::{Burst, DropReason, MIN_WIRE_FRAME_BYTES, Outgoing, SegmentRange, TAG_BYTES};
+use frame::{Burst, DropReason, MIN_WIRE_FRAME_BYTES, Outgoing, Segment, SegmentRange, TAG_BYTES};
 
+use crate::chunks::{Chunk, Part};
+use crate::pool::Bound;
 use crate::rings::Descriptor;
 use crate::socket::Socket;
+use crate::statistics::XdpStatistics;
 use crate::sys;
-use crate::umem::{CHUNK_BYTES, Partition, SEND_CHUNKS, chunk_of};
+use crate::umem::{CHUNK_BYTES, RECEIVE_CHUNKS, SEND_CHUNKS, chunk_of};
 
 /// Frames that the kernel sends for one call in copy mode (`max_tx_budget`, default 32).
 const KERNEL_SEND_BURST: u32 = 32;
 
-/// The kernel's counters of one socket (`XDP_STATISTICS`), in frames since it was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct XdpStatistics {
-    /// Dropped for another reason than those below, such as a frame longer than a chunk.
-    pub rx_dropped: u64,
-    /// Fill ring entries that were no chunk.
-    pub rx_invalid_descriptors: u64,
-    /// Tx descriptors that were not within a chunk.
-    pub tx_invalid_descriptors: u64,
-    /// Dropped because the rx ring was full: we were too slow.
-    pub rx_ring_full: u64,
-    /// Times the fill ring was found empty: chunks were lent for too long.
-    pub rx_fill_ring_empty: u64,
-    /// Times the tx ring was found empty.
-    pub tx_ring_empty: u64,
-}
-
-impl XdpStatistics {
-    /// Reads the counters of an AF_XDP socket, with a system call. For whoever reports: it may
-    /// hold a duplicate of [`XdpQueue::as_fd`] while a poll thread owns the queue.
-    #[must_use]
-    pub fn read(socket: BorrowedFd<'_>) -> Self {
-        let raw =
-            sys::get_option::<libc::xdp_statistics>(socket, libc::SOL_XDP, libc::XDP_STATISTICS);
-        raw.map_or_else(
-            |_| Self::default(),
-            |raw| Self {
-                rx_dropped: raw.rx_dropped,
-                rx_invalid_descriptors: raw.rx_invalid_descs,
-                tx_invalid_descriptors: raw.tx_invalid_descs,
-                rx_ring_full: raw.rx_ring_full,
-                rx_fill_ring_empty: raw.rx_fill_ring_empty_descs,
-                tx_ring_empty: raw.tx_ring_empty_descs,
-            },
-        )
-    }
-}
-
-/// One receive queue of an uplink, owned by one poll thread. Methods never wait.
+/// One receive queue of an uplink, owned by one poll thread. Methods never wait. Drop it when nothing
+/// is [`outstanding`](Self::outstanding) and no duplicate of its socket is left.
 #[derive(Debug)]
 pub struct XdpQueue {
+    // Dropped in this order: the socket is closed before its chunks can be anybody else's.
     socket: Socket,
-    part: Partition,
+    part: Part,
     queue: u32,
     /// Longest frame without tag that the interface sends, in bytes.
     limit_bytes: usize,
@@ -83,9 +66,10 @@ pub struct XdpQueue {
 }
 
 impl XdpQueue {
-    pub(crate) fn new(socket: Socket, part: Partition, queue: u32, mtu_bytes: u32) -> Self {
+    pub(crate) fn new(bound: Bound, queue: u32, mtu_bytes: u32) -> Self {
+        let Bound { socket, part } = bound;
         Self {
-            back: Vec::with_capacity(crate::umem::RECEIVE_CHUNKS as usize),
+            back: Vec::with_capacity(RECEIVE_CHUNKS as usize),
             free: part.send_chunks().collect(),
             limit_bytes: mtu_bytes as usize + frame::ETHERNET_HEADER_BYTES,
             socket,
@@ -143,7 +127,7 @@ impl XdpQueue {
             return Err(Some(DropReason::Oversized));
         }
         let Descriptor { address, length_bytes, .. } = *descriptor;
-        let umem = &self.part.umem;
+        let umem = self.part.umem();
         burst
             .push_with(|frame, segments| {
                 let mut is_inside = true;
@@ -182,6 +166,14 @@ impl XdpQueue {
         self.back.push(token);
     }
 
+    /// The same for a frame whose chunk another queue kept: `replacement`, which that queue's
+    /// [`forward`](Self::forward) gave for it, takes the chunk's place.
+    #[inline]
+    pub fn complete_with(&mut self, token: u64, replacement: Chunk) {
+        self.part.exchange(token, replacement.address());
+        self.complete(replacement.address());
+    }
+
     /// Gives all completed chunks to the kernel, at once, and wakes the driver if it asks for that.
     pub fn release(&mut self) {
         while let Some(&chunk) = self.back.last() {
@@ -203,18 +195,9 @@ impl XdpQueue {
     /// [`DropReason::EgressOversized`] if it is longer than the interface's MTU allows (as it was
     /// when the interface was opened), [`DropReason::TxRingFull`] if no chunk is free.
     pub fn send(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
-        let is_tagged = frame.head.get(12..14).is_some_and(|kind| kind == [0x81, 0x00]);
-        let limit_bytes = self.limit_bytes + if is_tagged { TAG_BYTES } else { 0 };
-        let length_bytes = frame.length_bytes.max(MIN_WIRE_FRAME_BYTES);
-        let length_bytes = u32::try_from(length_bytes).map_err(|_| DropReason::EgressOversized)?;
-        if frame.length_bytes > limit_bytes || length_bytes > CHUNK_BYTES {
-            return Err(DropReason::EgressOversized);
-        }
-        if self.free.is_empty() {
-            self.reap();
-        }
-        let address = self.free.pop().ok_or(DropReason::TxRingFull)?;
-        let written = self.part.umem.write(address, |room| {
+        let length_bytes = self.wire_bytes(frame)?;
+        let address = self.take_free().ok_or(DropReason::TxRingFull)?;
+        let written = self.part.umem().write(address, |room| {
             frame.reader().copy_to(room);
             room.write_zeros(MIN_WIRE_FRAME_BYTES.saturating_sub(frame.length_bytes));
         });
@@ -224,6 +207,62 @@ impl XdpQueue {
             return Err(DropReason::TxRingFull);
         }
         Ok(())
+    }
+
+    /// Sends a frame that goes nowhere else: without a copy if its payload lies in this queue's
+    /// UMEM. Then the chunk is this queue's from now on, and the one that is returned has to go to
+    /// the queue that received the frame, by [`complete_with`](Self::complete_with). Else this is
+    /// [`send`](Self::send).
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send); the frame's chunk is then where it was.
+    pub fn forward(&mut self, frame: &Outgoing<'_>) -> Result<Option<Chunk>, DropReason> {
+        // Behind a private header of 60 bytes and more nothing has to be padded.
+        let [payload] = frame.segments else { return self.send(frame).map(|()| None) };
+        let address = self.part.umem().address_before(payload, frame.head.len());
+        let Some(address) = address.filter(|_| frame.length_bytes >= MIN_WIRE_FRAME_BYTES) else {
+            return self.send(frame).map(|()| None);
+        };
+        let length_bytes = self.wire_bytes(frame)?;
+        let free = self.take_free().ok_or(DropReason::TxRingFull)?;
+        // Also if it is as it was received: that cache line was read just now, so a store costs
+        // less than finding out.
+        let written = self.part.umem().write(address, |room| room.write(frame.head));
+        let descriptor = Descriptor { address, length_bytes, options: 0 };
+        let given = Chunk::at(free).filter(|_| written.is_some());
+        if given.is_none() || !self.socket.tx.push(descriptor) {
+            self.free.push(free);
+            return Err(DropReason::TxRingFull);
+        }
+        self.part.exchange(free, chunk_of(address));
+        Ok(given)
+    }
+
+    /// Says whether [`forward`](Self::forward) would leave this payload where it lies.
+    #[inline]
+    #[must_use]
+    pub fn holds(&self, payload: &Segment) -> bool {
+        self.part.umem().holds(payload)
+    }
+
+    /// Length of a frame on the wire, if it may go there.
+    fn wire_bytes(&self, frame: &Outgoing<'_>) -> Result<u32, DropReason> {
+        let is_tagged = frame.head.get(12..14).is_some_and(|kind| kind == [0x81, 0x00]);
+        let limit_bytes = self.limit_bytes + if is_tagged { TAG_BYTES } else { 0 };
+        let length_bytes = frame.length_bytes.max(MIN_WIRE_FRAME_BYTES);
+        let length_bytes = u32::try_from(length_bytes).map_err(|_| DropReason::EgressOversized)?;
+        if frame.length_bytes > limit_bytes || length_bytes > CHUNK_BYTES {
+            return Err(DropReason::EgressOversized);
+        }
+        Ok(length_bytes)
+    }
+
+    fn take_free(&mut self) -> Option<u64> {
+        if self.free.is_empty() {
+            self.reap();
+        }
+        self.free.pop()
     }
 
     /// Publishes what was sent, calls the kernel if it must be called, and takes back the chunks
@@ -293,5 +332,19 @@ impl XdpQueue {
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.fd.as_fd()
+    }
+}
+
+impl Drop for XdpQueue {
+    fn drop(&mut self) {
+        self.reap();
+        if self.free.len() < SEND_CHUNKS as usize {
+            // A packet on its way may still be read from its chunk.
+            self.part.let_rest();
+        }
+        if self.outstanding > 0 {
+            // Against the rule above: chunks of its frames may be other queues' by now.
+            self.part.lose();
+        }
     }
 }

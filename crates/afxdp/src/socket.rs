@@ -1,17 +1,19 @@
 //! One AF_XDP socket: made, given its rings and bound to one receive queue (af_xdp.rst).
 //!
-//! The first socket of an interface registers the UMEM and decides the mode, zero copy or copy.
-//! The others share the UMEM and inherit mode and flags (`XDP_SHARED_UMEM`), each with a fill and
-//! a completion ring of its own. A refused zero-copy bind leaves a socket in an unknown state, so
-//! the fall-back to copy mode starts with a new one.
+//! The first socket of a UMEM registers it and decides its mode, zero copy or copy. All others, of
+//! whatever interface, share the UMEM and inherit mode and flags (`XDP_SHARED_UMEM`) from any one
+//! that is bound, each with a fill and a completion ring of its own. A refused bind leaves a socket
+//! in an unknown state, so another attempt starts with a new one.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
+use crate::chunks::Part;
 use crate::rings::{Consumer, Descriptor, Producer, mapping_bytes};
 use crate::sys::{self, Mapping};
-use crate::umem::{Partition, RECEIVE_CHUNKS, SEND_CHUNKS};
-use crate::{Mode, SocketError, ZeroCopy};
+use crate::umem::{RECEIVE_CHUNKS, SEND_CHUNKS};
+use crate::{Mode, SocketError};
 
 /// Slots of the rx ring; the fill ring has twice as many (performance.md, A11.9: a driver refills
 /// from it while the rx ring is still full).
@@ -26,7 +28,8 @@ const SEND_BUFFER_BYTES: i32 = 12 * 1_024 * 1_024;
 /// A bound socket and its rings.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(crate) fd: OwnedFd,
+    /// The pool has a weak handle of it, to let others share the UMEM while it is there.
+    pub(crate) fd: Arc<OwnedFd>,
     pub(crate) fill: Producer<u64>,
     pub(crate) rx: Consumer<Descriptor>,
     pub(crate) tx: Producer<Descriptor>,
@@ -46,7 +49,8 @@ impl Place<'_> {
         format!("{} queue {}", self.interface, self.queue)
     }
 
-    fn refused(&self, source: io::Error) -> SocketError {
+    /// What bind(2) answered, for an operator.
+    pub(crate) fn refused(&self, source: io::Error) -> SocketError {
         if source.raw_os_error() == Some(libc::EBUSY) {
             return SocketError::QueueTaken {
                 interface: self.interface.to_owned(),
@@ -57,53 +61,27 @@ impl Place<'_> {
     }
 }
 
+/// How a socket gets its UMEM.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// It registers it, and asks for this mode.
+    Register(Mode),
+    /// It shares that of a bound socket.
+    Share(BorrowedFd<'a>),
+}
+
 impl Socket {
-    /// The interface's first socket, in the best mode that `wish` and the driver allow.
-    pub(crate) fn open_first(
+    /// Makes a socket with the chunks of `part` and tries to bind it. The inner error is that of
+    /// bind(2).
+    pub(crate) fn open(
         place: Place<'_>,
-        part: &Partition,
-        wish: ZeroCopy,
-    ) -> Result<(Self, Mode), SocketError> {
-        if wish != ZeroCopy::Never {
-            let refusal = match Self::open(place, part, libc::XDP_ZEROCOPY, None)? {
-                Ok(socket) => return Ok((socket, Mode::ZeroCopy)),
-                Err(refusal) => refusal,
-            };
-            if refusal.raw_os_error() == Some(libc::EBUSY) {
-                return Err(place.refused(refusal));
-            }
-            if wish == ZeroCopy::Always {
-                return Err(SocketError::NoZeroCopy {
-                    interface: place.interface.to_owned(),
-                    queue: place.queue,
-                    source: refusal,
-                });
-            }
-        }
-        let socket = Self::open(place, part, libc::XDP_COPY, None)?;
-        socket.map(|socket| (socket, Mode::Copy)).map_err(|error| place.refused(error))
-    }
-
-    /// A further socket of the interface, in the first one's mode.
-    pub(crate) fn open_sharing(
-        place: Place<'_>,
-        part: &Partition,
-        first: BorrowedFd<'_>,
-    ) -> Result<Self, SocketError> {
-        Self::open(place, part, 0, Some(first))?.map_err(|error| place.refused(error))
-    }
-
-    /// Makes a socket and tries to bind it. The inner error is that of bind(2).
-    fn open(
-        place: Place<'_>,
-        part: &Partition,
-        mode_flag: u16,
-        shared: Option<BorrowedFd<'_>>,
+        part: &Part,
+        source: Source<'_>,
     ) -> Result<io::Result<Self>, SocketError> {
         let failed = |call| SocketError::system(call, place.subject());
         let fd = sys::socket(libc::AF_XDP, libc::SOCK_RAW).map_err(failed("make xdp socket"))?;
-        if shared.is_none() {
-            set(&fd, libc::XDP_UMEM_REG, &part.umem.registration())
+        if matches!(source, Source::Register(_)) {
+            set(&fd, libc::XDP_UMEM_REG, &part.umem().registration())
                 .map_err(failed("register umem"))?;
         }
         let mut socket = Self::with_rings(fd).map_err(failed("make xdp rings"))?;
@@ -119,16 +97,17 @@ impl Socket {
         }
         socket.fill.submit();
         // Flags other than XDP_SHARED_UMEM are inherited and must not be given again.
-        let flags = match shared {
-            Some(_) => libc::XDP_SHARED_UMEM,
-            None => libc::XDP_USE_NEED_WAKEUP | mode_flag,
+        let (flags, shared) = match source {
+            Source::Share(fd) => (libc::XDP_SHARED_UMEM, fd.as_raw_fd().cast_unsigned()),
+            Source::Register(Mode::Copy) => (libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY, 0),
+            Source::Register(Mode::ZeroCopy) => (libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY, 0),
         };
         let address = libc::sockaddr_xdp {
             sxdp_family: u16::try_from(libc::AF_XDP).expect("AF_XDP is 44"),
             sxdp_flags: flags,
             sxdp_ifindex: place.index,
             sxdp_queue_id: place.queue,
-            sxdp_shared_umem_fd: shared.map_or(0, |fd| fd.as_raw_fd().cast_unsigned()),
+            sxdp_shared_umem_fd: shared,
         };
         Ok(sys::bind_xdp(socket.fd.as_fd(), &address).map(|()| socket))
     }
@@ -150,7 +129,7 @@ impl Socket {
             completion: Consumer::new(completion, &offsets.cr, COMPLETION_SLOTS),
             rx: Consumer::new(rx, &offsets.rx, RX_SLOTS),
             tx: Producer::new(tx, &offsets.tx, TX_SLOTS),
-            fd,
+            fd: Arc::new(fd),
         })
     }
 }

@@ -1,30 +1,31 @@
-//! UMEM: the memory that an interface's sockets receive into and send from, in chunks of 4,096
-//! bytes. The kernel pins it when the first socket registers it.
+//! UMEM: the memory that sockets receive into and send from, in chunks of 4,096 bytes. The kernel
+//! pins it when the first socket registers it.
 //!
-//! Each queue owns a part of its own, half of which goes round by way of the fill ring and half by
-//! way of the tx ring, so neither direction can take the other's chunks and neither ring can
-//! overflow:
+//! Interfaces share it as far as they can (`pool.rs`), for a frame can move without a copy only
+//! within one UMEM. Each queue has 4,096 chunks of it: half begin in the fill ring and half as free
+//! ones for the tx ring, so neither ring can overflow. Which they are changes with every frame that
+//! moves from queue to queue, their number never does (`chunks.rs`):
 //!
 //! ```text
-//!   queue 0                         queue 1
-//!  ┌───────────────┬───────────────┬───────────────┬───────────────┐
-//!  │ 2,048 receive │ 2,048 send    │ 2,048 receive │ 2,048 send    │
-//!  └───────────────┴───────────────┴───────────────┴───────────────┘
+//!   one UMEM
+//!  ┌──────────────────┬──────────────────┬──────────────────┬──────────────────┐
+//!  │ eth0, queue 0    │ eth1, queue 0    │ free             │ free             │  at first
+//!  └──────────────────┴──────────────────┴──────────────────┴──────────────────┘
+//!  │ 0 1 0 0 1 1 0 1  │ 1 0 1 0 1 0 0 1  │ free             │ free             │  later
 //! ```
 //!
 //! An address in it is an offset from its start. The memory lives as long as the last [`Umem`]
-//! handle: sockets hold one, so it outlives them. No Rust reference into it is ever made; the
-//! kernel and the NIC write there.
+//! handle: queues hold one, so it outlives their sockets. No Rust reference into it is ever made;
+//! the kernel and the NIC write there.
 
 #![allow(unsafe_code)]
 
 use std::io;
-use std::ops::Range;
 use std::ptr;
-use std::sync::Arc;
 
 use frame::{Room, Segment};
 
+use crate::chunks::{FreeChunks, PART_CHUNKS};
 use crate::sys::Mapping;
 
 /// Length of a chunk in bytes: one page, the largest that aligned chunks may have here.
@@ -39,19 +40,21 @@ pub(crate) const RECEIVE_CHUNKS: u32 = 2_048;
 /// Chunks that go round by way of the tx ring, for each queue.
 pub(crate) const SEND_CHUNKS: u32 = 2_048;
 
-/// The memory of one or several queues.
+/// The memory of several queues.
 #[derive(Debug)]
 pub(crate) struct Umem {
     mapping: Mapping,
+    /// Chunks that no queue has. For the control plane only.
+    pub(crate) free: FreeChunks,
 }
 
 impl Umem {
     /// Memory for this many queues: 16 MiB each.
-    fn new(queues: u32) -> io::Result<Self> {
-        let chunks = u64::from(queues) * u64::from(RECEIVE_CHUNKS + SEND_CHUNKS);
+    pub(crate) fn new(queues: u32) -> io::Result<Self> {
+        let chunks = u64::from(queues) * u64::from(PART_CHUNKS);
         let length_bytes =
             usize::try_from(chunks * u64::from(CHUNK_BYTES)).map_err(io::Error::other)?;
-        Ok(Self { mapping: Mapping::anonymous(length_bytes)? })
+        Ok(Self { mapping: Mapping::anonymous(length_bytes)?, free: FreeChunks::of_parts(queues) })
     }
 
     /// What the first socket registers.
@@ -96,44 +99,38 @@ impl Umem {
         Some(unsafe { Segment::new(start, length_bytes) })
     }
 
-    /// The room of a chunk that is free, for the frame that `write` puts there at once.
+    /// The room at `address` to the end of its chunk, for what `write` puts there at once. The
+    /// chunk is free, or its frame is the caller's alone.
     pub(crate) fn write<R>(&self, address: u64, write: impl FnOnce(&mut Room) -> R) -> Option<R> {
-        let start = self.place(address, CHUNK_BYTES)?;
-        // SAFETY: `place` found a whole chunk inside the mapping, which lives as long as `self`,
-        // longer than `room`. No reference into the mapping is ever made.
-        let mut room = unsafe { Room::new(start, CHUNK_BYTES) };
+        let length_bytes = CHUNK_BYTES - offset_in_chunk(address);
+        let start = self.place(address, length_bytes)?;
+        // SAFETY: `place` found the rest of a chunk inside the mapping, which lives as long as
+        // `self`, longer than `room`. No reference into the mapping is ever made.
+        let mut room = unsafe { Room::new(start, length_bytes) };
         Some(write(&mut room))
     }
-}
 
-/// One queue's part of a UMEM.
-#[derive(Debug, Clone)]
-pub(crate) struct Partition {
-    pub(crate) umem: Arc<Umem>,
-    /// Place among the parts.
-    pub(crate) index: u32,
-}
-
-impl Partition {
-    /// Addresses of the chunks for the fill ring.
-    pub(crate) fn receive_chunks(&self) -> impl Iterator<Item = u64> + use<> {
-        let first = self.first();
-        chunk_addresses(first..first + u64::from(RECEIVE_CHUNKS))
+    /// Says whether this payload lies here. Extents that do were made by [`segment`](Self::segment):
+    /// nobody else has addresses in this mapping.
+    #[inline]
+    pub(crate) fn holds(&self, payload: &Segment) -> bool {
+        let offset = payload.address().wrapping_sub(self.mapping.start().addr());
+        offset < self.mapping.length_bytes()
     }
 
-    /// Addresses of the chunks for the tx ring.
-    pub(crate) fn send_chunks(&self) -> impl Iterator<Item = u64> + use<> {
-        let first = self.first() + u64::from(RECEIVE_CHUNKS);
-        chunk_addresses(first..first + u64::from(SEND_CHUNKS))
+    /// The address where `head_bytes` bytes would end right before this payload, if it lies here
+    /// and both fit its chunk.
+    #[inline]
+    pub(crate) fn address_before(&self, payload: &Segment, head_bytes: usize) -> Option<u64> {
+        if !self.holds(payload) {
+            return None;
+        }
+        let at = payload.address().wrapping_sub(self.mapping.start().addr()) as u64;
+        let in_chunk = offset_in_chunk(at);
+        let head_bytes = u32::try_from(head_bytes).ok()?;
+        let fits = head_bytes <= in_chunk && payload.length_bytes() <= CHUNK_BYTES - in_chunk;
+        fits.then(|| at - u64::from(head_bytes))
     }
-
-    fn first(&self) -> u64 {
-        u64::from(self.index) * u64::from(RECEIVE_CHUNKS + SEND_CHUNKS)
-    }
-}
-
-fn chunk_addresses(chunks: Range<u64>) -> impl Iterator<Item = u64> {
-    chunks.map(|chunk| chunk * u64::from(CHUNK_BYTES))
 }
 
 /// Address of the chunk that this address lies in.
@@ -141,22 +138,10 @@ pub(crate) const fn chunk_of(address: u64) -> u64 {
     address & !(CHUNK_BYTES as u64 - 1)
 }
 
-/// Where interfaces get their memory from. Each gets a UMEM of its own, shared by its queues.
-#[derive(Debug, Default)]
-pub struct UmemPool {}
-
-impl UmemPool {
-    /// A pool that has handed out nothing yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {}
-    }
-
-    /// One part for each of `queues` queues, all of one UMEM.
-    pub(crate) fn partitions(&mut self, queues: u32) -> io::Result<Vec<Partition>> {
-        let umem = Arc::new(Umem::new(queues)?);
-        Ok((0..queues).map(|index| Partition { umem: Arc::clone(&umem), index }).collect())
-    }
+/// Bytes from the start of its chunk to this address.
+#[expect(clippy::cast_possible_truncation, reason = "below CHUNK_BYTES")]
+const fn offset_in_chunk(address: u64) -> u32 {
+    (address - chunk_of(address)) as u32
 }
 
 #[cfg(test)]
@@ -164,28 +149,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_two_queues_share_no_chunk() {
-        let parts = UmemPool::new().partitions(2).unwrap();
-
-        let mut chunks: Vec<u64> =
-            parts.iter().flat_map(|part| part.receive_chunks().chain(part.send_chunks())).collect();
-        let count = chunks.len();
-        chunks.sort_unstable();
-        chunks.dedup();
-
-        assert_eq!(count, 8_192);
-        assert_eq!(chunks.len(), count);
-        assert_eq!(chunks.last(), Some(&(8_191 * 4_096)));
-    }
-
-    #[test]
     fn extent_that_leaves_its_chunk_or_the_memory_has_no_place() {
-        let parts = UmemPool::new().partitions(1).unwrap();
-        let umem = &parts[0].umem;
+        let umem = Umem::new(1).unwrap();
 
         assert!(umem.segment(256, 3_840).is_some());
         assert!(umem.segment(256, 3_841).is_none());
         assert!(umem.segment(4_096 * 4_096, 1).is_none());
         assert!(umem.segment(u64::MAX, 60).is_none());
+    }
+
+    #[test]
+    fn head_goes_right_before_its_payload_if_the_chunk_has_room_there() {
+        let umem = Umem::new(1).unwrap();
+        let payload = umem.segment(2 * 4_096 + 64, 1_000).unwrap();
+
+        assert_eq!(umem.address_before(&payload, 60), Some(2 * 4_096 + 4));
+        assert_eq!(umem.address_before(&payload, 64), Some(2 * 4_096));
+        assert_eq!(umem.address_before(&payload, 65), None);
+    }
+
+    #[test]
+    fn payload_of_another_umem_does_not_lie_here() {
+        let (here, there) = (Umem::new(1).unwrap(), Umem::new(1).unwrap());
+        let payload = there.segment(320, 1_000).unwrap();
+
+        assert!(there.holds(&payload));
+        assert!(!here.holds(&payload));
+        assert_eq!(here.address_before(&payload, 64), None);
     }
 }

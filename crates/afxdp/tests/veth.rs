@@ -7,6 +7,8 @@
 //!
 //! They need root (CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF), and say so when it is missing.
 
+#[path = "veth/exchange.rs"]
+mod exchange;
 #[path = "veth/world.rs"]
 mod world;
 

@@ -49,6 +49,13 @@ impl Segment {
         self.length_bytes
     }
 
+    /// The address of its first byte, to be compared with others.
+    #[must_use]
+    #[inline]
+    pub fn address(&self) -> usize {
+        self.start.addr()
+    }
+
     /// Asks the processor to have the extent ready soon, up to the length of an ordinary frame:
     /// behind that it has found out by itself.
     #[inline]

@@ -1,0 +1,291 @@
+//! Which UMEM an interface's sockets get: one for each mode, shared by all interfaces and over
+//! time, as far as its chunks last.
+//!
+//! ```text
+//!   group: copy                            group: zero copy
+//!   UMEM of 4 parts                        UMEM of 16 parts
+//!    ├── eth0 queue 0                       ├── eth2 queues 0 to 7
+//!    ├── eth1 queue 0                       └── 8 free
+//!    └── 2 free
+//! ```
+//!
+//! A UMEM has the mode of its first socket, for shared binds inherit it. It is pinned at once and
+//! cannot grow, so a new one gets room for as many queues again. When a UMEM has too few free
+//! chunks for an interface, that gets a new one, and between the two frames are copied.
+//!
+//! A bind that shares a UMEM names a socket that is bound: any will do. The pool knows those by
+//! weak handles, so that it keeps no socket of a removed port alive; with the last socket of a
+//! group the group goes, and its memory with the last queue.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use crate::chunks::Part;
+use crate::ioctl::Device;
+use crate::socket::{Place, Socket, Source};
+use crate::umem::Umem;
+use crate::{Mode, SocketError, ZeroCopy};
+
+/// Room for further queues in a new UMEM: as many again as it is made for, at least 48 MiB and at
+/// most 256 MiB, because it is pinned whether it is used or not.
+const ROOM_QUEUES: std::ops::RangeInclusive<u32> = 3..=16;
+
+/// A UMEM and the sockets that share it.
+#[derive(Debug)]
+struct Group {
+    mode: Mode,
+    umem: Arc<Umem>,
+    sockets: Vec<Weak<OwnedFd>>,
+}
+
+impl Group {
+    fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.sockets.iter().find_map(Weak::upgrade)
+    }
+}
+
+/// Where interfaces get their memory from.
+#[derive(Debug, Default)]
+pub struct UmemPool {
+    groups: Vec<Group>,
+}
+
+/// A bound socket and its chunks, which go back after it is closed: fields drop in this order.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) socket: Socket,
+    pub(crate) part: Part,
+}
+
+impl UmemPool {
+    /// A pool that has handed out nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { groups: Vec::new() }
+    }
+
+    /// Chunks that no queue has, for each UMEM that has sockets.
+    #[must_use]
+    pub fn free_chunks(&mut self) -> Vec<usize> {
+        self.forget_the_gone();
+        self.groups.iter().map(|group| group.umem.free.count()).collect()
+    }
+
+    /// Forgets closed sockets, and groups without any.
+    fn forget_the_gone(&mut self) {
+        for group in &mut self.groups {
+            group.sockets.retain(|socket| socket.strong_count() > 0);
+        }
+        self.groups.retain(|group| !group.sockets.is_empty());
+    }
+
+    /// Chunks for so many queues in a group of this mode, and a socket to share its UMEM with.
+    fn join(&mut self, mode: Mode, queues: u32) -> Option<(Vec<Part>, Arc<OwnedFd>)> {
+        self.forget_the_gone();
+        let mut groups = self.groups.iter().filter(|group| group.mode == mode);
+        groups.find_map(|group| Some((Part::take_several(&group.umem, queues)?, group.socket()?)))
+    }
+
+    /// A bound socket of this UMEM.
+    fn socket_of(&self, umem: &Arc<Umem>) -> Option<Arc<OwnedFd>> {
+        self.groups.iter().find(|group| Arc::ptr_eq(&group.umem, umem))?.socket()
+    }
+
+    /// Notes sockets that were bound.
+    fn note(&mut self, mode: Mode, bound: &[Bound]) {
+        for Bound { socket, part } in bound {
+            let is_theirs = |group: &&mut Group| Arc::ptr_eq(&group.umem, part.umem());
+            let socket = Arc::downgrade(&socket.fd);
+            match self.groups.iter_mut().find(is_theirs) {
+                Some(group) => group.sockets.push(socket),
+                None => {
+                    let umem = Arc::clone(part.umem());
+                    self.groups.push(Group { mode, umem, sockets: vec![socket] });
+                }
+            }
+        }
+    }
+}
+
+/// The binding of one interface's sockets, one for each of its queues. It may be tried several times.
+#[derive(Debug)]
+pub(crate) struct Binding<'a> {
+    device: &'a Device,
+    queues: u32,
+    wish: ZeroCopy,
+    pool: &'a mut UmemPool,
+    /// Chunks of an attempt that came to nothing because a queue was still taken, to be used in
+    /// the next: queue by queue, the kernel binds none before it has let go of them there.
+    tried: Option<(Mode, Vec<Part>)>,
+    /// Likewise those of a UMEM that was made for this interface.
+    fresh: Option<Vec<Part>>,
+}
+
+impl<'a> Binding<'a> {
+    /// Prepares to bind this many sockets.
+    pub(crate) const fn new(
+        device: &'a Device,
+        queues: u32,
+        wish: ZeroCopy,
+        pool: &'a mut UmemPool,
+    ) -> Self {
+        Self { device, queues, wish, pool, tried: None, fresh: None }
+    }
+
+    /// Binds all sockets, in the best mode that the wish and the driver allow.
+    pub(crate) fn attempt(&mut self) -> Result<(Vec<Bound>, Mode), SocketError> {
+        if self.wish != ZeroCopy::Never {
+            match self.attempt_in(Mode::ZeroCopy)? {
+                Ok(bound) => return Ok((bound, Mode::ZeroCopy)),
+                Err(source) if self.wish == ZeroCopy::Always => {
+                    let interface = self.device.name().to_owned();
+                    return Err(SocketError::NoZeroCopy { interface, queue: 0, source });
+                }
+                Err(_) => {}
+            }
+        }
+        let bound = self.attempt_in(Mode::Copy)?;
+        bound.map(|bound| (bound, Mode::Copy)).map_err(|error| self.place(0).refused(error))
+    }
+
+    /// The same in one mode: with a UMEM that is there if that can be, else with a new one. The
+    /// inner error is the refusal of the first socket.
+    fn attempt_in(&mut self, mode: Mode) -> Result<io::Result<Vec<Bound>>, SocketError> {
+        if let Some((mut parts, socket)) = self.parts_to_share(mode) {
+            match self.bind(&mut parts, mode, Source::Share(socket.as_fd())) {
+                Ok(Ok(sockets)) => return Ok(Ok(self.note(mode, sockets, parts))),
+                // The device cannot have this UMEM; it may get one of its own.
+                Ok(Err(_)) => {}
+                Err(error) => {
+                    self.tried = Some((mode, parts));
+                    return Err(error);
+                }
+            }
+        }
+        let mut parts = self.fresh_parts()?;
+        match self.bind(&mut parts, mode, Source::Register(mode)) {
+            Ok(Ok(sockets)) => Ok(Ok(self.note(mode, sockets, parts))),
+            refused => {
+                self.fresh = Some(parts);
+                refused.map(|outcome| outcome.map(|_| Vec::new()))
+            }
+        }
+    }
+
+    /// Binds a socket for each part. The inner error is the refusal of the first; none is left
+    /// bound if one fails.
+    fn bind(
+        &self,
+        parts: &mut [Part],
+        mode: Mode,
+        source: Source<'_>,
+    ) -> Result<io::Result<Vec<Socket>>, SocketError> {
+        let mut sockets: Vec<Socket> = Vec::with_capacity(parts.len());
+        for (queue, part) in (0..).zip(parts) {
+            let place = self.place(queue);
+            let source = sockets.first().map_or(source, |first| Source::Share(first.fd.as_fd()));
+            match Socket::open(place, part, source)? {
+                Ok(socket) => sockets.push(socket),
+                Err(error) if sockets.is_empty() && !is_busy(&error) => return Ok(Err(error)),
+                Err(error) => return Err(place.refused(error)),
+            }
+            if mode == Mode::ZeroCopy {
+                part.let_rest();
+            }
+        }
+        Ok(Ok(sockets))
+    }
+
+    /// Notes sockets that were bound, for others to share the UMEM with.
+    fn note(&mut self, mode: Mode, sockets: Vec<Socket>, parts: Vec<Part>) -> Vec<Bound> {
+        let numbered = sockets.into_iter().zip(parts);
+        let bound = numbered.map(|(socket, part)| Bound { socket, part }).collect::<Vec<_>>();
+        self.pool.note(mode, &bound);
+        bound
+    }
+
+    /// Chunks of a UMEM that is there, and a socket to share it with: those of an attempt before,
+    /// if there was one.
+    fn parts_to_share(&mut self, mode: Mode) -> Option<(Vec<Part>, Arc<OwnedFd>)> {
+        if let Some((tried, parts)) = self.tried.take()
+            && tried == mode
+            && let Some(socket) = self.pool.socket_of(parts.first()?.umem())
+        {
+            return Some((parts, socket));
+        }
+        self.pool.join(mode, self.queues)
+    }
+
+    /// Chunks of a new UMEM, or of one that was made for an attempt before.
+    fn fresh_parts(&mut self) -> Result<Vec<Part>, SocketError> {
+        if let Some(parts) = self.fresh.take() {
+            return Ok(parts);
+        }
+        let failed = SocketError::system("map umem", self.device.name());
+        let umem = new_umem(self.queues).map_err(failed)?;
+        Ok(Part::take_several(&umem, self.queues).expect("it was made for as many and more"))
+    }
+
+    fn place(&self, queue: u32) -> Place<'_> {
+        Place { interface: self.device.name(), index: self.device.index(), queue }
+    }
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBUSY)
+}
+
+/// A UMEM for so many queues and for others to come.
+fn new_umem(queues: u32) -> io::Result<Arc<Umem>> {
+    let room = queues.clamp(*ROOM_QUEUES.start(), *ROOM_QUEUES.end());
+    Umem::new(queues.saturating_add(room)).map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes queues with these descriptors in place of sockets, of a new UMEM.
+    fn note(pool: &mut UmemPool, mode: Mode, queues: u32) -> (Vec<Part>, Vec<Arc<OwnedFd>>) {
+        let umem = new_umem(queues).unwrap();
+        let parts = Part::take_several(&umem, queues).unwrap();
+        let file = || Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        let fds: Vec<_> = (0..queues).map(|_| file()).collect();
+        let sockets = fds.iter().map(Arc::downgrade).collect();
+        pool.groups.push(Group { mode, umem, sockets });
+        (parts, fds)
+    }
+
+    #[test]
+    fn interface_joins_the_group_of_its_mode_while_there_is_room() {
+        let mut pool = UmemPool::new();
+        let (parts, _sockets) = note(&mut pool, Mode::Copy, 1);
+
+        assert!(pool.join(Mode::ZeroCopy, 1).is_none());
+        let (joined, _) = pool.join(Mode::Copy, 3).unwrap();
+
+        assert!(joined.iter().all(|part| Arc::ptr_eq(part.umem(), parts[0].umem())));
+        assert!(pool.join(Mode::Copy, 1).is_none());
+    }
+
+    #[test]
+    fn new_memory_has_room_for_as_many_queues_again_within_limits() {
+        let parts = |queues| new_umem(queues).unwrap().free.count() / 4_096;
+
+        assert_eq!([parts(1), parts(8), parts(64)], [4, 16, 80]);
+    }
+
+    #[test]
+    fn group_goes_with_its_last_socket_and_not_before() {
+        let mut pool = UmemPool::new();
+        let (_parts, mut sockets) = note(&mut pool, Mode::Copy, 2);
+
+        sockets.remove(0);
+        assert!(pool.join(Mode::Copy, 1).is_some());
+        sockets.clear();
+        assert!(pool.join(Mode::Copy, 1).is_none());
+
+        assert_eq!(pool.free_chunks(), []);
+    }
+}
