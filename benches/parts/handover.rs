@@ -25,11 +25,16 @@ const RING_ITEMS: usize = 1_024;
 type Lent = [u64; 26];
 
 const LENT: Lent = [1; 26];
-const ORIGIN: Origin = Origin { queue: 1, generation: 2, token: 3 };
+
+/// A hand-back: which loan is over, and the number of a chunk.
+type HandBack = (Origin, u32);
+
+const HAND_BACK: HandBack = (Origin { queue: 1, generation: 2, loan: 3 }, 4);
+const _: () = assert!(size_of::<HandBack>() == 16);
 
 pub(crate) fn benches(criterion: &mut Criterion) {
     let mut group = part(criterion, "ring");
-    push_and_pop(&mut group, "hand_back_16_bytes", ORIGIN);
+    push_and_pop(&mut group, "hand_back_16_bytes", HAND_BACK);
     push_and_pop(&mut group, "frame_208_bytes", LENT);
     across(&mut group);
     group.finish();
@@ -79,14 +84,14 @@ fn pop_burst<Item: Send>(consumer: &mut Consumer<Item>, mut take: impl FnMut(Ite
 /// Lends frames to a thread that hands them back at once.
 fn across(group: &mut BenchmarkGroup<'_, WallTime>) {
     let (handovers_out, mut handovers_in) = ring::<Lent>(RING_ITEMS);
-    let (mut returns_out, returns_in) = ring::<Origin>(RING_ITEMS);
+    let (mut returns_out, returns_in) = ring::<HandBack>(RING_ITEMS);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 let hand_back = |lent: Lent| {
                     black_box(&lent);
-                    assert!(returns_out.push(ORIGIN).is_ok(), "as many as are lent at most");
+                    assert!(returns_out.push(HAND_BACK).is_ok(), "as many as are lent at most");
                 };
                 if pop_burst(&mut handovers_in, hand_back) == 0 {
                     spin_loop();
@@ -103,17 +108,17 @@ fn across(group: &mut BenchmarkGroup<'_, WallTime>) {
 }
 
 /// Lends a round of frames, burst by burst, and waits until all are back.
-fn lend_round((handovers_out, returns_in): &mut (Producer<Lent>, Consumer<Origin>)) {
+fn lend_round((handovers_out, returns_in): &mut (Producer<Lent>, Consumer<HandBack>)) {
     let mut returned = 0;
     for _ in 0..ROUND / BURST {
         push_burst(handovers_out, LENT);
-        returned += pop_burst(returns_in, |origin| {
-            black_box(origin);
+        returned += pop_burst(returns_in, |hand_back| {
+            black_box(hand_back);
         });
     }
     while returned < ROUND {
-        returned += pop_burst(returns_in, |origin| {
-            black_box(origin);
+        returned += pop_burst(returns_in, |hand_back| {
+            black_box(hand_back);
         });
         spin_loop();
     }

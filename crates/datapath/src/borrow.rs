@@ -2,7 +2,8 @@
 //!
 //! A lent frame joins a burst like one of our own, only decided already. It is published at its
 //! egress before it is handed back, so its ingress owner gives a buffer back only when the
-//! frame has arrived.
+//! frame has arrived. If an interface's queue kept the chunk that it lies in, another is handed
+//! back in its place.
 
 use frame::{BURST_FRAMES, DropReason, SegmentRange};
 
@@ -42,8 +43,12 @@ impl PollThread {
             self.order_lent(at, frame, thread as u8);
         }
         self.transmit();
-        for frame in &lent {
-            link.hand_back(frame.origin);
+        let exchanged = &mut self.work.exchanged;
+        if exchanged.is_empty() {
+            lent.iter().for_each(|frame| link.hand_back(frame.origin, None));
+        } else {
+            let frames = lent.iter().zip(exchanged.drain(..));
+            frames.for_each(|(frame, replacement)| link.hand_back(frame.origin, replacement));
         }
         link.publish();
         let count = lent.len();
@@ -79,10 +84,8 @@ impl PollThread {
                 count += 1;
                 let origin = handed_back.origin;
                 let Some(queue) = self.queues.by_origin(origin) else { continue };
-                #[expect(clippy::cast_possible_truncation, reason = "the token is a loan's number")]
-                let loan = origin.token as u32;
-                if let Some(token) = queue.loans.settle(loan, thread) {
-                    queue.complete(token);
+                if let Some(token) = queue.loans.settle(origin.loan, thread) {
+                    queue.complete_lent(token, handed_back.replacement);
                     if !self.returned.contains(&origin.queue) {
                         self.returned.push(origin.queue);
                     }

@@ -7,12 +7,14 @@
 //! ```
 //!
 //! The frame itself does not move: private header and payload segments cross by value, in cells
-//! of fixed size; a frame in many pieces takes several cells. A hand-back cannot fail: every
+//! of fixed size; a frame in many pieces takes several cells. If the egress keeps the chunk that
+//! the frame lies in, the hand-back names the one to be used in its place. A hand-back cannot fail: every
 //! loan takes one of the link's credits, and the return ring holds as many as there are. Nothing
 //! waits: without credit or room the copy drops as `handover_full`.
 
 use std::sync::Arc;
 
+use afxdp::Chunk;
 use frame::{Header, Origin, PortId, Segment};
 use ring::{Consumer, Marker, Producer};
 
@@ -47,7 +49,7 @@ pub(crate) struct Lent {
     pub(crate) target: Target,
     /// The slot it came in by, which a flood leaves out.
     pub(crate) ingress: PortId,
-    /// Where it is handed back to; the token is the loan's number.
+    /// Where it is handed back to.
     pub(crate) origin: Origin,
 }
 
@@ -62,7 +64,12 @@ enum Cell {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Return {
     pub(crate) origin: Origin,
+    /// The chunk that takes the place of the frame's, which another queue kept.
+    pub(crate) replacement: Option<Chunk>,
 }
+
+// Four to a cache line: frames between guests of two threads pay for each that crosses.
+const _: () = assert!(size_of::<Return>() == 16);
 
 /// One thread's ends of the rings to and from another.
 #[derive(Debug)]
@@ -146,8 +153,8 @@ impl Link {
     }
 
     /// Hands a frame back to its ingress owner, who sees it after [`publish`](Self::publish).
-    pub(crate) fn hand_back(&mut self, origin: Origin) {
-        let handed_back = self.returns_out.push(Return { origin });
+    pub(crate) fn hand_back(&mut self, origin: Origin, replacement: Option<Chunk>) {
+        let handed_back = self.returns_out.push(Return { origin, replacement });
         debug_assert!(handed_back.is_ok(), "the return ring holds as many as there are credits");
     }
 

@@ -11,7 +11,7 @@ use crate::command::Event;
 use crate::counters::add;
 use crate::idle::notify;
 use crate::orders::{Arrival, FLOOD_BYTES_PER_TURN, FLOOD_COPIES_PER_TURN};
-use crate::thread::{NOT_LENT, PollThread};
+use crate::thread::{NOT_LENT, PollThread, Work};
 
 impl PollThread {
     /// Takes one burst from a queue all the way. Returns how many frames it took in.
@@ -137,7 +137,7 @@ impl PollThread {
     }
 
     /// Shows the borrowers their frames, and gives the ingress queue back the buffers of all
-    /// others.
+    /// others, or those it gets for them.
     fn give_back(&mut self, index: u16) {
         for thread in 0..self.links.len() {
             if self.work.borrowers >> thread & 1 == 1
@@ -148,9 +148,20 @@ impl PollThread {
         }
         self.work.borrowers = 0;
         let Some(queue) = self.queues.get_mut(index) else { return };
-        for (frame, &loan) in self.work.burst.frames.iter().zip(&self.work.loans) {
-            if loan == NOT_LENT {
-                queue.complete(frame.token);
+        let Work { burst, loans, exchanged, .. } = &mut self.work;
+        let frames = burst.frames.iter().zip(loans);
+        let frames = frames.map(|(frame, loan)| (frame.token, *loan == NOT_LENT));
+        if exchanged.is_empty() {
+            for (token, is_here) in frames {
+                if is_here {
+                    queue.complete(token);
+                }
+            }
+        } else {
+            for ((token, is_here), replacement) in frames.zip(exchanged.drain(..)) {
+                if is_here {
+                    queue.complete_lent(token, replacement);
+                }
             }
         }
         queue.release_ingress();

@@ -11,7 +11,8 @@
 //!
 //! 1. `thread.rs`: a poll thread's turn over its queues;
 //! 2. `ingress.rs`: one burst of one queue: received, decided, its copies ordered;
-//! 3. `egress.rs`: every egress queue touched once: one copy a frame, one publication a burst;
+//! 3. `egress.rs`: every egress queue touched once: one copy a frame (none from interface to
+//!    interface), one publication a burst;
 //! 4. `handover.rs`, `borrow.rs`, `loans.rs`: when the egress queue is another thread's;
 //! 5. `idle.rs`: when nothing comes.
 //!

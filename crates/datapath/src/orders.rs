@@ -52,7 +52,7 @@ impl PollThread {
             && let Some(queue) = self.queues.get_mut(place)
         {
             queue.ordered_copies += 1;
-            queue.orders.push(Order { frame: arrival.at, tag });
+            queue.orders.push(Order { frame: arrival.at, tag, is_only: true });
             return Ok(());
         }
         match forward.egress {
@@ -147,7 +147,8 @@ impl PollThread {
             if let Some(place) = queue
                 && let Some(queue) = queues.get_mut(place)
             {
-                let order = Order { frame: at, tag: bridge.egress_tag(slot, forward) };
+                let tag = bridge.egress_tag(slot, forward);
+                let order = Order { frame: at, tag, is_only: false };
                 queue.order(order, 1, place, &mut work.touched);
             }
         }
@@ -169,7 +170,7 @@ impl PollThread {
         }
     }
 
-    /// Orders a copy on one of this thread's queues, and counts `uncounted` orders: one, or none
+    /// Orders the only copy of a frame on one of this thread's queues, and counts `uncounted` orders: one, or none
     /// if the thread that lent the frame has counted it. Returns where it leaves.
     pub(crate) fn order_here(
         &mut self,
@@ -186,7 +187,8 @@ impl PollThread {
             && let Some(queue) = queues.get_mut(place)
         {
             let tag = bridge.egress_tag(slot, forward);
-            queue.order(Order { frame: at, tag }, uncounted, place, &mut work.touched);
+            let order = Order { frame: at, tag, is_only: true };
+            queue.order(order, uncounted, place, &mut work.touched);
             return Some(Direct { place, tag });
         }
         // The queue has just been removed.

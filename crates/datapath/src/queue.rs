@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use afxdp::XdpQueue;
-use frame::{BURST_FRAMES, Burst, DropReason, Outgoing, PortId, VlanTag};
+use afxdp::{Chunk, XdpQueue};
+use frame::{BURST_FRAMES, Burst, DropReason, Outgoing, PortId, Segment, VlanTag};
 use virtio::{QueueFault, ReceiveQueue, Refusal, TransmitQueue};
 
 use crate::counters::Counters;
@@ -23,6 +23,8 @@ pub(crate) struct Order {
     pub(crate) frame: usize,
     /// The tag it leaves with.
     pub(crate) tag: Option<VlanTag>,
+    /// There is no other copy of its frame: an interface's queue may have the chunk it lies in.
+    pub(crate) is_only: bool,
 }
 
 /// How far a virtqueue is from being stopped.
@@ -171,6 +173,16 @@ impl Queue {
         }
     }
 
+    /// The same for a frame that was lent, or whose chunk another queue may have kept:
+    /// `replacement` then takes its place.
+    #[inline]
+    pub(crate) fn complete_lent(&mut self, token: u64, replacement: Option<Chunk>) {
+        match (&mut self.kind, replacement) {
+            (Kind::Interface(queue), Some(chunk)) => queue.complete_with(token, chunk),
+            (Kind::Guest { .. } | Kind::Interface(_), _) => self.complete(token),
+        }
+    }
+
     /// Gives completed buffers back: one store, and at most one notification.
     pub(crate) fn release_ingress(&mut self) {
         match &mut self.kind {
@@ -218,6 +230,25 @@ impl Queue {
             Kind::Guest { .. } | Kind::Interface(_) => {
                 Err(Undelivered::Dropped(DropReason::PortDown))
             }
+        }
+    }
+
+    /// Sends one frame that has no other copy by an interface, without a copy if the two share a
+    /// UMEM: then the frame's chunk is kept, and its ingress queue is to get the returned one.
+    pub(crate) fn forward(&mut self, frame: &Outgoing<'_>) -> Result<Option<Chunk>, Undelivered> {
+        match &mut self.kind {
+            Kind::Interface(queue) if !self.is_leaving => {
+                queue.forward(frame).map_err(Undelivered::Dropped)
+            }
+            Kind::Guest { .. } | Kind::Interface(_) => self.deliver(frame).map(|()| None),
+        }
+    }
+
+    /// Says whether [`forward`](Self::forward) would leave this frame where it lies.
+    pub(crate) fn keeps(&self, payload: &[Segment]) -> bool {
+        match &self.kind {
+            Kind::Guest { .. } => false,
+            Kind::Interface(queue) => payload.first().is_some_and(|segment| queue.holds(segment)),
         }
     }
 

@@ -56,7 +56,7 @@ impl QueueTable {
     /// Where a frame of this queue is to be handed back.
     pub(crate) fn origin(&self, index: u16, loan: u32) -> Origin {
         let generation = self.places.get(usize::from(index)).map_or(0, |place| place.generation);
-        Origin { queue: index, generation, token: u64::from(loan) }
+        Origin { queue: index, generation, loan }
     }
 
     /// The queue that a hand-back is for, if it is still there.

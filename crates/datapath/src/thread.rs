@@ -13,6 +13,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use afxdp::Chunk;
 use bridge::{Bridge, Classified};
 use crossbeam::channel::Sender;
 use frame::{Burst, DropCounts, DropReason, Frame, PortId};
@@ -48,6 +49,9 @@ pub(crate) struct Work {
     pub(crate) classified: Vec<Result<Classified, DropReason>>,
     /// The loan of each frame of the burst, or [`NOT_LENT`].
     pub(crate) loans: Vec<u32>,
+    /// By frame of the burst: the chunk that takes the place of its own, which another queue kept.
+    /// Empty if that happened to none, as always between guests; and between bursts.
+    pub(crate) exchanged: Vec<Option<Chunk>>,
     /// Queues with orders in this burst.
     pub(crate) touched: Vec<u16>,
     /// Threads that frames of this burst were lent to: bit t.

@@ -16,8 +16,8 @@ pub struct Origin {
     pub queue: u16,
     /// The tenant of that place: a hand-back to a former tenant is not given to its successor.
     pub generation: u32,
-    /// The queue's own name for the buffer: a position in a transmitq, a chunk's address in a UMEM.
-    pub token: u64,
+    /// The number of the loan, which stands for the buffer: `datapath/src/loans.rs`.
+    pub loan: u32,
 }
 
 /// The segments of one frame within a [`Burst`].
@@ -38,7 +38,8 @@ pub struct Frame {
     pub segments: SegmentRange,
     /// Length of header and segments in bytes, without a tag.
     pub length_bytes: u32,
-    /// The receiving queue's name for the buffer.
+    /// The receiving queue's own name for the buffer: a position in a transmitq, a chunk's address
+    /// in a UMEM.
     pub token: u64,
 }
 
