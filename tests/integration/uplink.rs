@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::front_end::FrontEnd;
+use crate::support::packet_socket::PacketSocket;
 use crate::support::stream::Stream;
 use crate::support::switch::{Switch, guests};
 use crate::support::wire::{OUTSIDE, UPLINK, Wire};
-use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, wait_for};
+use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, tagged, wait_for};
 
 const GUEST_AND_UPLINK: &str = r#"
 [[port]]
@@ -94,15 +95,13 @@ fn frames_for_which_the_switch_was_too_slow_are_counted_at_the_socket() {
     let wire = Wire::new();
     let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
     let socket = wire.socket();
-    let process = rustix::process::Pid::from_raw(switch.process().cast_signed()).unwrap();
-    let signal = |signal| rustix::process::kill_process(process, signal).unwrap();
 
     // More than the 2,048 slots of its rx ring, while it does not look.
-    signal(rustix::process::Signal::STOP);
+    switch.pause();
     for _ in 0..3_000 {
         socket.send(&frame(BROADCAST, ALICE, &[1; 46]));
     }
-    signal(rustix::process::Signal::CONT);
+    switch.resume();
 
     let statistics = switch.statistics("up");
     for lost in
@@ -175,6 +174,82 @@ fn frames_cross_from_wire_to_wire() {
     assert_eq!(here.receive_from(BOB), frame(ALICE, BOB, &[4; 46]));
 
     assert_eq!(switch.log_lines("loop"), 1, "{}", switch.log());
+}
+
+#[test]
+fn frames_between_uplinks_arrive_whole_with_the_tag_that_each_wants() {
+    cross_between_trunk_and_access(&[0]);
+}
+
+#[test]
+fn frames_between_uplinks_of_two_threads_arrive_whole_with_the_tag_that_each_wants() {
+    cross_between_trunk_and_access(&[0, 1]);
+}
+
+/// More frames than the uplinks have chunks, to and fro at once, before and after one of them was
+/// removed and added again: moved if they go to a known address, and copied into chunks that others
+/// were moved from if they are flooded.
+fn cross_between_trunk_and_access(cores: &[u32]) {
+    let wire = Wire::new();
+    wire.ip(&["link", "add", "uplink2", "type", "veth", "peer", "name", "outside2"]);
+    wire.set_up("uplink2");
+    wire.set_up("outside2");
+    let config = format!(
+        "[threads]\ncores = {cores:?}\n[[port]]\nname='trunk'\ntype='af-xdp'\n\
+         interface='uplink'\nvlan = {{ trunk = [100] }}\n"
+    );
+    let switch = Switch::in_namespace(Some(&wire.namespace), &config);
+    let (trunk, access) = (wire.socket(), wire.socket_on("outside2"));
+
+    for _ in 0..2 {
+        let to_access = ["access", "af-xdp", "--interface", "uplink2", "--access", "100"];
+        switch.run(&[&["port", "add"], &to_access[..]].concat());
+        see_tags(&wire, &trunk, &access);
+        for round in 0..200 {
+            // So many at once that their chunks are in use together.
+            switch.pause();
+            let payloads: Vec<_> = (0..100).map(|at| numbered(round * 100 + at)).collect();
+            let to = |known, at: usize| if at.is_multiple_of(3) { BROADCAST } else { known };
+            for (at, payload) in payloads.iter().enumerate() {
+                trunk.send(&tagged(to(BOB, at), ALICE, 100, payload));
+                access.send(&frame(to(ALICE, at), BOB, payload));
+            }
+            switch.resume();
+            // A packet socket gives frames without their tag.
+            for (at, payload) in payloads.iter().enumerate() {
+                let (here, there) = (access.receive_from(ALICE), trunk.receive_from(BOB));
+                assert!(here == frame(to(BOB, at), ALICE, payload), "round {round}");
+                assert!(there == frame(to(ALICE, at), BOB, payload), "round {round}");
+            }
+        }
+        switch.run(&["port", "remove", "access"]);
+    }
+}
+
+/// Lets the switch learn Bob behind the access port and Alice behind the trunk, whose frames must
+/// leave with and without a tag.
+fn see_tags(wire: &Wire, trunk: &PacketSocket, access: &PacketSocket) {
+    let sniffers = (wire.sniff(), wire.sniff_on("outside2"));
+    access.send(&frame(BROADCAST, BOB, &[0; 46]));
+    assert_eq!(trunk.receive_from(BOB), frame(BROADCAST, BOB, &[0; 46]));
+    let _ = sniffers.0.line_with("52:54:00:00:00:0b >");
+
+    trunk.send(&tagged(BOB, ALICE, 100, &[1; 100]));
+    access.send(&frame(ALICE, BOB, &[2; 100]));
+
+    assert_eq!(access.receive_from(ALICE), frame(BOB, ALICE, &[1; 100]));
+    assert_eq!(trunk.receive_from(BOB), frame(ALICE, BOB, &[2; 100]));
+    let line = sniffers.0.line_with("52:54:00:00:00:0b >");
+    assert!(line.contains("vlan 100"), "{line}");
+    let line = sniffers.1.line_with("52:54:00:00:00:0a >");
+    assert!(!line.contains("vlan"), "{line}");
+}
+
+/// A payload of 46 to 145 bytes that differs from that of every other number.
+fn numbered(number: u32) -> Vec<u8> {
+    let length = 46 + number as usize * 37 % 100;
+    let bytes = (0u32..).flat_map(|at| (number ^ at.wrapping_mul(0x9e37_79b1)).to_be_bytes());
+    bytes.take(length).collect()
 }
 
 #[test]

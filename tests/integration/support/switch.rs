@@ -181,6 +181,21 @@ impl Switch {
         (count("fd"), count("task"), memory)
     }
 
+    /// Stops it, so that what is sent meanwhile waits for it all at once.
+    pub(crate) fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let process = rustix::process::Pid::from_raw(self.process().cast_signed()).unwrap();
+        rustix::process::kill_process(process, signal).unwrap();
+    }
+
     /// The process, which `ip netns exec` has become.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()

@@ -102,7 +102,12 @@ impl Wire {
 
     /// Starts tcpdump on the outside end: an independent parser that sees tags.
     pub(crate) fn sniff(&self) -> Sniffer {
-        Sniffer::start(self)
+        self.sniff_on(OUTSIDE)
+    }
+
+    /// Starts tcpdump on an interface of the namespace.
+    pub(crate) fn sniff_on(&self, interface: &str) -> Sniffer {
+        Sniffer::start(self, interface)
     }
 }
 
@@ -119,7 +124,7 @@ fn ip(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// tcpdump on the outside end. Its lines are matched by their text.
+/// tcpdump on one end. Its lines are matched by their text.
 #[derive(Debug)]
 pub(crate) struct Sniffer {
     tcpdump: Child,
@@ -127,10 +132,10 @@ pub(crate) struct Sniffer {
 }
 
 impl Sniffer {
-    fn start(wire: &Wire) -> Self {
+    fn start(wire: &Wire, interface: &str) -> Self {
         let mut tcpdump = wire
             .command("tcpdump")
-            .args(["-i", OUTSIDE, "-Q", "in", "-e", "-n", "-l", "-U", "--immediate-mode", "-tt"])
+            .args(["-i", interface, "-Q", "in", "-e", "-n", "-l", "-U", "--immediate-mode", "-tt"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
