@@ -170,8 +170,9 @@ impl PollThread {
         }
     }
 
-    /// Orders the only copy of a frame on one of this thread's queues, and counts `uncounted` orders: one, or none
-    /// if the thread that lent the frame has counted it. Returns where it leaves.
+    /// Orders the only copy of a frame on one of this thread's queues, and counts `uncounted`
+    /// orders: one, or none if the thread that lent the frame has counted it. Returns where it
+    /// leaves.
     pub(crate) fn order_here(
         &mut self,
         slot: u16,
