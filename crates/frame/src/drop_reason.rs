@@ -47,6 +47,8 @@ drop_reasons! {
     NetHeaderIncomplete, Ingress, "net_header_incomplete";
     /// A guest asked for an offload that was not negotiated.
     OffloadNotNegotiated, Ingress, "offload_not_negotiated";
+    /// A guest's virtio-net header that contradicts itself or the frame.
+    OffloadInvalid, Ingress, "offload_invalid";
     /// Sent on a queue that is started and disabled.
     QueueDisabled, Ingress, "queue_disabled";
     /// The source is a group address.
@@ -76,6 +78,9 @@ drop_reasons! {
     TxRingFull, Egress, "tx_ring_full";
     /// The frame is longer than the egress port takes.
     EgressOversized, Egress, "egress_oversized";
+    /// The frame's checksum cannot be completed for this port, or the frame not be cut: its
+    /// headers are longer than what is copied of them, or not what its net header says.
+    OffloadUnfit, Egress, "offload_unfit";
     /// No credit or no room left to hand the frame to another poll thread.
     HandoverFull, Egress, "handover_full";
     /// The port was removed while the frame was on its way to it.

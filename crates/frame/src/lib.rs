@@ -4,7 +4,8 @@
 //! A frame is never gathered into one buffer on its way through. Its first bytes are copied into
 //! a private [`Header`] once, on ingress; everything that is checked or changed is that copy. The
 //! rest stays where it lies, described by [`Segment`]s, until the one copy at egress, where an
-//! [`Outgoing`] (private head, then segments) is written into [`Room`]s.
+//! [`Outgoing`] (private head, then segments) is written into [`Room`]s; a [`Completing`] one sums
+//! its payload on the way and gets its head last, and a [`Joined`] one has several payloads.
 //!
 //! ```text
 //!   guest buffer or UMEM chunk            Burst                         egress
@@ -19,14 +20,20 @@
 
 mod address;
 mod burst;
+mod checksum;
+mod completing;
 mod drop_reason;
 mod header;
+mod joined;
 mod segment;
 
 pub use address::{InvalidVlanId, MacAddr, ParseMacAddrError, VlanId, VlanTag};
 pub use burst::{BURST_FRAMES, Burst, Frame, Origin, SegmentRange};
+pub use checksum::Sum;
+pub use completing::{Completing, Place, Zero};
 pub use drop_reason::{Direction, DropCounts, DropReason};
 pub use header::{HEADER_BYTES, Header, TAG_BYTES};
+pub use joined::Joined;
 pub use segment::{Outgoing, Reader, Room, Segment, prefetch};
 
 /// Shortest frame that has an Ethernet header: two addresses and a type.

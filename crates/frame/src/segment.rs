@@ -12,6 +12,9 @@
 
 #![allow(unsafe_code)]
 
+mod sum;
+mod summing;
+
 use std::ptr;
 
 const CACHE_LINE_BYTES: usize = 64;
@@ -260,16 +263,16 @@ fn prefetch_read(address: *const u8) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn segment(bytes: &[u8]) -> Segment {
+    pub(crate) fn segment(bytes: &[u8]) -> Segment {
         // SAFETY: the tests keep `bytes` until after the copy.
         unsafe { Segment::new(bytes.as_ptr(), u32::try_from(bytes.len()).unwrap()) }
     }
 
-    fn room(bytes: &mut [u8]) -> Room {
+    pub(crate) fn room(bytes: &mut [u8]) -> Room {
         // SAFETY: the tests keep `bytes` and look at it only after the `Room` is gone.
         unsafe { Room::new(bytes.as_mut_ptr(), u32::try_from(bytes.len()).unwrap()) }
     }
