@@ -16,8 +16,28 @@ impl Features {
     pub const NONE: Self = Self(0);
     /// The device completes partial checksums (5.1.3, bit 0).
     pub const NET_CSUM: Self = Self(1 << 0);
+    /// The driver completes partial checksums, and trusts those marked valid (5.1.3, bit 1).
+    pub const NET_GUEST_CSUM: Self = Self(1 << 1);
+    /// Offloads for received frames can be switched by the control queue (5.1.3, bit 2).
+    pub const NET_CTRL_GUEST_OFFLOADS: Self = Self(1 << 2);
     /// The driver takes an MTU from the device (5.1.3, bit 3).
     pub const NET_MTU: Self = Self(1 << 3);
+    /// The driver takes large TCP frames over IPv4 (5.1.3, bit 7).
+    pub const NET_GUEST_TSO4: Self = Self(1 << 7);
+    /// The driver takes large TCP frames over IPv6 (5.1.3, bit 8).
+    pub const NET_GUEST_TSO6: Self = Self(1 << 8);
+    /// The driver takes large TCP frames with CWR set (5.1.3, bit 9).
+    pub const NET_GUEST_ECN: Self = Self(1 << 9);
+    /// The driver takes UDP datagrams to be fragmented (5.1.3, bit 10).
+    pub const NET_GUEST_UFO: Self = Self(1 << 10);
+    /// The device takes large TCP frames over IPv4 (5.1.3, bit 11).
+    pub const NET_HOST_TSO4: Self = Self(1 << 11);
+    /// The device takes large TCP frames over IPv6 (5.1.3, bit 12).
+    pub const NET_HOST_TSO6: Self = Self(1 << 12);
+    /// The device takes large TCP frames with CWR set (5.1.3, bit 13).
+    pub const NET_HOST_ECN: Self = Self(1 << 13);
+    /// The device takes UDP datagrams to be fragmented (5.1.3, bit 14).
+    pub const NET_HOST_UFO: Self = Self(1 << 14);
     /// A frame may take several receive buffers (5.1.3, bit 15).
     pub const NET_MRG_RXBUF: Self = Self(1 << 15);
     /// The device can announce the link's state (5.1.3, bit 16).
@@ -26,6 +46,14 @@ impl Features {
     pub const NET_CTRL_VQ: Self = Self(1 << 17);
     /// Several queue pairs (5.1.3, bit 22).
     pub const NET_MQ: Self = Self(1 << 22);
+    /// The driver can announce itself when asked to (5.1.3, bit 21).
+    pub const NET_GUEST_ANNOUNCE: Self = Self(1 << 21);
+    /// The driver takes trains of UDP datagrams over IPv4 (5.1.3, bit 54).
+    pub const NET_GUEST_USO4: Self = Self(1 << 54);
+    /// The driver takes trains of UDP datagrams over IPv6 (5.1.3, bit 55).
+    pub const NET_GUEST_USO6: Self = Self(1 << 55);
+    /// The device takes trains of UDP datagrams (5.1.3, bit 56).
+    pub const NET_HOST_USO: Self = Self(1 << 56);
     /// Writes are to be logged for migration (vhost-user, bit 26).
     pub const LOG_ALL: Self = Self(1 << 26);
     /// Legacy only: buffers may be cut anywhere (6.3, bit 27).

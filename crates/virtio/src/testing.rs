@@ -18,6 +18,7 @@
 //! Accesses are the same atomics as the device's, so a driver may run on a thread of its own.
 //! Mistakes of the test (an address outside memory) panic.
 
+mod extents;
 mod memory;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::vring::{
 };
 use crate::{Features, QueueSize, VringAddresses, VringSetup, needs_notification};
 
+pub use extents::{Sink, extents};
 pub use memory::{TestMemory, memory_file};
 
 /// A descriptor to be written, valid or not.
