@@ -19,6 +19,9 @@
 //! and only the copy is parsed, and no Rust reference into guest memory outlives one load or
 //! store. What a driver does wrong ends in a [`QueueFault`] on its own queue.
 //!
+//! What a guest leaves to be done to its frames, and what may be left to it, is in [`offload`]: pure
+//! logic over private headers, which no queue calls by itself.
+//!
 //! A [`MemoryMap`] is immutable; when the front end changes a guest's memory, queues are stopped
 //! and made anew with the next map. A region's file may be truncated while we use it:
 //! [`install_sigbus_guard`] turns that into a fault of the queues concerned.
@@ -35,6 +38,7 @@ mod memory;
 mod notification;
 #[cfg(test)]
 mod notification_tests;
+pub mod offload;
 mod receive;
 mod region;
 mod setup;
