@@ -3,6 +3,7 @@
 
 mod flow;
 mod hostile;
+mod kernel;
 
 pub(super) use flow::{ACK, CWR, FIN, Flow, GUEST, PSH, Received, TCP4, flows, read, sum};
 
