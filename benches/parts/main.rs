@@ -10,12 +10,14 @@
 //! | `transmitq` | taking a burst from a guest and giving it back                       | `transmitq`  |
 //! | `receiveq`  | delivering to a guest                                                | `receiveq`   |
 //! | `copy`      | the one copy, with and without a change of tag                       | `copy`       |
+//! | `checksum`  | the same with a checksum, large frames cut into small ones           | `checksum`   |
 //! | `ring`      | a burst through the hand-over ring                                   | `handover`   |
 //!
 //! One iteration is one frame, so criterion's times are per frame (wall clock, not ticks). All
 //! runs in one thread but for `ring/across`: what another core has just written costs more than
 //! here, where all of it lies in this core's caches.
 
+mod checksum;
 mod copy;
 mod decide;
 mod fdb;
@@ -76,6 +78,7 @@ criterion_group!(
     transmitq::benches,
     receiveq::benches,
     copy::benches,
+    checksum::benches,
     handover::benches
 );
 criterion_main!(parts);
