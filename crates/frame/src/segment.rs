@@ -12,10 +12,13 @@
 
 #![allow(unsafe_code)]
 
+mod copy;
 mod sum;
 mod summing;
 
 use std::ptr;
+
+use copy::copy;
 
 const CACHE_LINE_BYTES: usize = 64;
 
@@ -192,54 +195,6 @@ impl Reader<'_> {
             self.offset = 0;
         }
         copied
-    }
-}
-
-/// Bytes up to which a call of `memmove` costs more than the copy: small frames, headers.
-const INLINE_BYTES: usize = 256;
-
-/// Copies `count` bytes between memory that guests may have made overlap: a guest can describe
-/// its own transmit buffer as its receive buffer, or share memory with another guest. What is
-/// copied then is that guest's business, but it must be defined.
-///
-/// # Safety
-///
-/// `from` is readable and `to` writable for `count` bytes.
-#[inline]
-unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
-    if (16..=INLINE_BYTES).contains(&count) {
-        // SAFETY: the caller's promise.
-        unsafe { copy_steps::<16>(from, to, count) };
-    } else if (4..16).contains(&count) {
-        // SAFETY: the caller's promise.
-        unsafe { copy_steps::<4>(from, to, count) };
-    } else {
-        // `copy` and not `copy_nonoverlapping`, because of the overlap.
-        // SAFETY: the caller's promise is what `ptr::copy` asks for.
-        unsafe { ptr::copy(from, to, count) };
-    }
-}
-
-/// Copies `count >= N` bytes, N at a time, the last step over some that were copied before. Each
-/// step is loaded whole before it is stored, so that overlap is defined.
-///
-/// # Safety
-///
-/// As for [`copy`].
-#[inline]
-unsafe fn copy_steps<const N: usize>(from: *const u8, to: *mut u8, count: usize) {
-    let last = count - N;
-    let mut at = 0;
-    loop {
-        let (source, place) = (from.wrapping_add(at), to.wrapping_add(at));
-        // SAFETY: `at <= last`, so N bytes are readable there, by the caller's promise.
-        let step = unsafe { source.cast::<[u8; N]>().read_unaligned() };
-        // SAFETY: as above, writable.
-        unsafe { place.cast::<[u8; N]>().write_unaligned(step) };
-        if at == last {
-            return;
-        }
-        at = (at + N).min(last);
     }
 }
 
