@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use afxdp::XdpQueue;
 use frame::PortId;
-use ring::Marker;
+use ring::{Consumer, Marker};
 
 use crate::command::{Command, Half, PortDescription, Reply, StartVring, Vring};
 use crate::counters::{Counters, add};
@@ -36,12 +36,11 @@ impl PollThread {
         if self.commands.is_empty() {
             return;
         }
-        while let Some(command) = self.commands.pop() {
+        while let Some(command) = next(&mut self.commands) {
             if let Some(reply) = self.carry_out(command) {
                 self.reply(reply);
             }
         }
-        self.commands.release();
         add_queues(self);
     }
 
@@ -291,9 +290,33 @@ impl PollThread {
     }
 }
 
+/// Takes the next command and gives its slot back at once: whoever has an answer may send another,
+/// and does so before this thread has found its ring empty, again and again if answering is slow.
+fn next(commands: &mut Consumer<Command>) -> Option<Command> {
+    let command = commands.pop()?;
+    commands.release();
+    Some(command)
+}
+
 /// Keeps the number of queues that statistics show.
 fn add_queues(thread: &PollThread) {
     let counter = &thread.counters.queues;
     let now = thread.queues.len() as u64;
     add(counter, now.wrapping_sub(counter.load(std::sync::atomic::Ordering::Relaxed)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slot_of_a_command_is_free_before_its_answer() {
+        let (mut sender, mut commands) = ring::ring(1);
+
+        for _ in 0..3 {
+            assert!(sender.push(Command::Sync).is_ok());
+            sender.publish();
+            assert!(matches!(next(&mut commands), Some(Command::Sync)));
+        }
+    }
 }

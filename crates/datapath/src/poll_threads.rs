@@ -67,10 +67,14 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Sends a command without waiting for its answer.
-    pub(crate) fn send(&mut self, command: Command) {
-        let sent = self.commands.push(command);
-        debug_assert!(sent.is_ok(), "every command is answered before the ring is full");
+    /// Sends a command without waiting for its answer. None is ever lost: it waits for room, which
+    /// there is, because every command is taken before it is answered.
+    pub(crate) fn send(&mut self, mut command: Command) {
+        while let Err(refused) = self.commands.push(command) {
+            command = refused;
+            self.waker.wake();
+            std::thread::yield_now();
+        }
         self.commands.publish();
         self.waker.wake();
     }
