@@ -64,6 +64,7 @@ const WORK: &[Work] = &[
     ("guest-wire", false, work::guest_wire::run),
     ("qemu", false, work::qemu::run),
     ("growth", true, work::growth::run),
+    ("handover", true, work::handover::run),
     ("idle", true, work::idle::run),
     ("memory", true, work::memory::run),
 ];
@@ -74,7 +75,12 @@ fn main() -> ExitCode {
     core_affinity::set_for_current(core_affinity::CoreId { id: LOAD_CORE });
     let mut bench = Bench {
         systems: Vec::new(),
-        results: Results { machine, began: now(), ..Results::default() },
+        results: Results {
+            machine,
+            began: now(),
+            ticks_per_second: generator::ticks_per_second(),
+            ..Results::default()
+        },
         rounds: options.rounds,
         time: Duration::from_millis(if options.quick { 250 } else { 1_000 }),
         is_quick: options.quick,

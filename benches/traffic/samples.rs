@@ -29,6 +29,9 @@ pub(crate) struct Results {
     pub(crate) began: String,
     /// `quick` or `full`.
     pub(crate) mode: String,
+    /// Ticks of the processor's time-stamp counter in a second; 0: not known.
+    #[serde(default)]
+    pub(crate) ticks_per_second: f64,
     /// The version of each system that took part.
     pub(crate) versions: BTreeMap<String, String>,
     /// Systems that could not take part, and why.
@@ -117,6 +120,12 @@ pub(crate) struct Outcome<'a> {
 }
 
 impl Cell {
+    /// The length of the frames that a figure in Mpps counts, without FCS: the label says it.
+    pub(crate) fn frame_bytes(&self) -> Option<f64> {
+        let bytes = self.label.strip_suffix(" B").filter(|_| self.unit == "Mpps")?;
+        bytes.parse().ok()
+    }
+
     /// One system's figure, if it has samples.
     pub(crate) fn figure(&self, system: &str) -> Option<Figure> {
         Figure::of(self.series.get(system)?)

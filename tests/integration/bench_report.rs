@@ -95,6 +95,26 @@ fn ratio_to_nothing_is_no_ratio() {
 }
 
 #[test]
+fn figure_in_mpps_of_one_frame_length_is_given_in_gbits_and_ticks_too() {
+    let frames = Cell { label: "1000 B".into(), ..cell_of(&[("ringway", &[2.5; 3])]) };
+    let others = Cell { label: "one connection".into(), ..frames.clone() };
+    let text = |cell: &Cell| {
+        let cells = vec![cell.clone()];
+        report::text(&Results { ticks_per_second: 2e9, cells, ..Results::default() })
+    };
+    let entries = |text: &str, line: &str| {
+        let line = text.lines().find(|entries| entries.contains(line)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    let table = text(&frames);
+
+    assert_eq!(entries(&table, "system")[1..4], ["median", "Gbit/s", "ticks"], "{table}");
+    assert_eq!(entries(&table, "1000 B")[3..6], ["2.50", "20.0", "800"], "{table}");
+    assert_eq!(entries(&text(&others), "system")[1..3], ["median", "middle"]);
+}
+
+#[test]
 fn goal_is_reached_at_its_bound() {
     let cell = cell_of(&[("ringway", &[8.0; 3]), ("testpmd", &[10.0; 3])]);
 
@@ -135,7 +155,7 @@ fn text_names_figures_ratios_verdicts_and_what_was_discarded() {
 
     for words in [
         "MISSING ovs-dpdk: not installed: no ovs-vswitchd",
-        "7.40 g 7.40..7.40",
+        "7.40 g 3.79 351",
         "7.30..7.50",
         "≥ 0.8 reached",
         "≥ 3 MISSED",
@@ -223,6 +243,7 @@ fn every_kind() -> Results {
         machine: "2 × Xeon <Platinum> & \"co\", Linux 6.12".into(),
         began: "2026-11-21T09:18:00Z".into(),
         mode: "full".into(),
+        ticks_per_second: 2.6e9,
         versions: BTreeMap::from([("ringway".into(), "0.1.0".into())]),
         missing: BTreeMap::from([("ovs-dpdk".into(), reason)]),
         cells: [sizes(), wide_span(), odd_bars(), vec![extremes()]].concat(),

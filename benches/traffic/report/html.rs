@@ -5,7 +5,7 @@
 //! plots and tables share; all who tell systems apart by colour do so by name too.
 
 use super::super::samples::{Cell, Figure, OWN, Outcome, Results, Verdict};
-use super::{Row, Section, clean, number, svg};
+use super::{PerFrame, Row, Section, clean, number, svg};
 
 /// Colours that exist as classes.
 const COLOURS: usize = 6;
@@ -20,10 +20,12 @@ const GOAL_HEADS: [(&str, &str); 7] = [
     ("Middle half", "n"),
     ("Verdict", ""),
 ];
-const SYSTEM_HEADS: [(&str, &str); 9] = [
+const SYSTEM_HEADS: [(&str, &str); 11] = [
     ("", ""),
     ("System", ""),
     ("Median", "n"),
+    ("Gbit/s", "n"),
+    ("Ticks", "n"),
     ("Middle half", "n"),
     ("Least – most", "n"),
     ("n", "n"),
@@ -153,7 +155,10 @@ fn goal_columns(cell: &Cell, outcome: &Outcome<'_>) -> String {
 
 /// One section: plot, table, notes.
 fn section(section: &Section<'_>, palette: &[&str], index: usize) -> String {
-    let rows: String = section.cells.iter().map(|cell| cell_rows(cell, palette)).collect();
+    let rows: String = section.cells.iter().map(|cell| cell_rows(section, cell, palette)).collect();
+    let is_shown =
+        |(name, _): &&(&str, &str)| section.has_frames() || !["Gbit/s", "Ticks"].contains(name);
+    let columns: Vec<_> = SYSTEM_HEADS.iter().filter(is_shown).copied().collect();
     let notes: String =
         super::notes(section).iter().map(|note| format!("<p>{}</p>\n", escape(note))).collect();
     format!(
@@ -164,11 +169,11 @@ fn section(section: &Section<'_>, palette: &[&str], index: usize) -> String {
         escape(section.unit),
         section.better.words(),
         svg::plot(section, palette, index),
-        heads(&SYSTEM_HEADS),
+        heads(&columns),
     )
 }
 
-fn cell_rows(cell: &Cell, palette: &[&str]) -> String {
+fn cell_rows(section: &Section<'_>, cell: &Cell, palette: &[&str]) -> String {
     let rows = super::rows(cell);
     let label = format!(
         "<th scope=\"rowgroup\" rowspan=\"{}\">{}</th>",
@@ -180,16 +185,16 @@ fn cell_rows(cell: &Cell, palette: &[&str]) -> String {
         .enumerate()
         .map(|(index, row)| {
             let label = if index == 0 { label.as_str() } else { "" };
-            format!("<tr>{label}{}</tr>\n", columns(cell, row, palette))
+            format!("<tr>{label}{}</tr>\n", columns(section, cell, row, palette))
         })
         .collect();
     match rows.len() {
-        0 => format!("<tbody>\n<tr>{label}<td colspan=\"8\">no samples</td></tr>\n</tbody>\n"),
+        0 => format!("<tbody>\n<tr>{label}<td colspan=\"10\">no samples</td></tr>\n</tbody>\n"),
         _ => format!("<tbody>\n{lines}</tbody>\n"),
     }
 }
 
-fn columns(cell: &Cell, row: &Row<'_>, palette: &[&str]) -> String {
+fn columns(section: &Section<'_>, cell: &Cell, row: &Row<'_>, palette: &[&str]) -> String {
     let goals: Vec<String> = row
         .outcomes
         .iter()
@@ -199,16 +204,21 @@ fn columns(cell: &Cell, row: &Row<'_>, palette: &[&str]) -> String {
         .collect();
     let figure = row.figure.as_ref();
     let ratio = row.ratio.as_ref();
-    let numbers = [
-        median(figure),
+    let per_frame = figure.and_then(|figure| section.per_frame(cell, figure));
+    let per_frame = match per_frame {
+        Some(PerFrame { gbits_per_second, ticks }) => vec![number(gbits_per_second), number(ticks)],
+        None if section.has_frames() => vec![String::new(); 2],
+        None => Vec::new(),
+    };
+    let spread = [
         figure.map(|figure| range(figure.middle)).unwrap_or_default(),
         figure.map(|figure| range(figure.range)).unwrap_or_default(),
         figure.map(count).unwrap_or_default(),
         ratio.map(|ratio| median(Some(ratio))).unwrap_or_default(),
         ratio.map(|ratio| range(ratio.middle)).unwrap_or_default(),
     ];
-    let numbers: String =
-        numbers.iter().map(|words| format!("<td class=\"n\">{words}</td>")).collect();
+    let numbers = [median(figure)].into_iter().chain(per_frame).chain(spread);
+    let numbers: String = numbers.map(|words| format!("<td class=\"n\">{words}</td>")).collect();
     format!(
         "<td><span class=\"dot {}\"></span>{}</td>{numbers}<td>{}</td>",
         colour(row.system, palette),

@@ -42,6 +42,7 @@ struct Section<'a> {
     group: &'a str,
     unit: &'a str,
     better: Better,
+    ticks_per_second: f64,
     cells: Vec<&'a Cell>,
 }
 
@@ -54,7 +55,27 @@ struct Row<'a> {
     outcomes: Vec<Outcome<'a>>,
 }
 
+/// What else a figure in Mpps says of frames of one length.
+struct PerFrame {
+    gbits_per_second: f64,
+    ticks: f64,
+}
+
 impl<'a> Section<'a> {
+    /// Says whether its figures are of frames whose length is known.
+    fn has_frames(&self) -> bool {
+        self.ticks_per_second > 0.0 && self.cells.iter().any(|cell| cell.frame_bytes().is_some())
+    }
+
+    /// The same figure in other units. Ticks are those that pass for each frame, whoever uses them.
+    fn per_frame(&self, cell: &Cell, figure: &Figure) -> Option<PerFrame> {
+        let bytes = cell.frame_bytes().filter(|_| self.has_frames())?;
+        Some(PerFrame {
+            gbits_per_second: figure.median * bytes * 8.0 / 1e3,
+            ticks: self.ticks_per_second / (figure.median * 1e6),
+        })
+    }
+
     /// The numbers of the labels, ascending, if all are numbers of one unit and at least three.
     fn numeric_labels(&self) -> Option<Vec<(f64, &'a Cell)>> {
         let split = |cell: &&'a Cell| {
@@ -113,6 +134,7 @@ fn sections(results: &Results) -> Vec<Section<'_>> {
                 group: &cell.group,
                 unit: &cell.unit,
                 better: cell.better,
+                ticks_per_second: results.ticks_per_second,
                 cells: vec![cell],
             }),
         }
@@ -182,11 +204,14 @@ fn discards(section: &Section<'_>) -> Option<String> {
 }
 
 /// What the letters beside figures mean.
-fn legend() -> [String; 4] {
+fn legend() -> [String; 5] {
     let percent = STOLEN_LIMIT * 100.0;
     [
         "Ratios are Ringway's figure divided by the other system's in the same round; of those the \
          median. The middle half lies between the quartiles."
+            .to_owned(),
+        "Gbit/s: of whole frames without FCS. Ticks: of the processor's time-stamp counter, in the \
+         time of one frame. Both of the median."
             .to_owned(),
         "n: samples kept, of those taken if some were discarded.".to_owned(),
         "g: generator-bound. The generator itself reaches less than 1.25 times this; the system \

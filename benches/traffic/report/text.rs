@@ -4,7 +4,7 @@
 //! would be too wide is set closer, and then loses the middle halves, which the page has too.
 
 use super::super::samples::{Cell, Figure, OWN, Results, Verdict};
-use super::{Row, Section, clean, number, wrap};
+use super::{PerFrame, Row, Section, clean, number, wrap};
 
 /// What the tables are made for. No line is longer.
 const WIDTH: usize = 100;
@@ -12,13 +12,15 @@ const LABEL_WIDTH: usize = 16;
 const SYSTEM_WIDTH: usize = 20;
 const GOAL_WIDTH: usize = 24;
 
-type Line = [String; 11];
+type Line = [String; 13];
 
-const HEADS: [&str; 11] = [
+const HEADS: [&str; 13] = [
     "",
     "system",
     "median",
     "",
+    "Gbit/s",
+    "ticks",
     "middle half",
     "least..most",
     "n",
@@ -28,11 +30,13 @@ const HEADS: [&str; 11] = [
     "goal",
 ];
 /// Numbers are set to the right.
-const IS_RIGHT: [bool; 11] =
-    [false, false, true, false, true, true, true, true, false, true, false];
-const MIDDLE: usize = 4;
-const RATIO_MIDDLE: usize = 9;
-const GOAL: usize = 10;
+const IS_RIGHT: [bool; 13] =
+    [false, false, true, false, true, true, true, true, true, true, false, true, false];
+/// Gbit/s, then ticks a frame.
+const PER_FRAME: usize = 4;
+const MIDDLE: usize = 6;
+const RATIO_MIDDLE: usize = 11;
+const GOAL: usize = 12;
 /// Space between columns, and columns that are left out: the first that fits is taken.
 const LAYOUTS: [(usize, &[usize]); 4] =
     [(2, &[]), (1, &[]), (1, &[RATIO_MIDDLE]), (1, &[RATIO_MIDDLE, MIDDLE])];
@@ -69,7 +73,10 @@ fn head(results: &Results) -> Vec<String> {
 fn table(section: &Section<'_>) -> Vec<String> {
     let heading = format!("{} ({}, {})", section.group, section.unit, section.better.words());
     let mut table = vec![HEADS.map(str::to_owned)];
-    table.extend(section.cells.iter().flat_map(|cell| cell_lines(cell)));
+    if !section.has_frames() {
+        table[0][PER_FRAME..MIDDLE].fill(String::new());
+    }
+    table.extend(section.cells.iter().flat_map(|cell| cell_lines(section, cell)));
 
     let mut lines = wrap(&heading, WIDTH);
     lines.push("─".repeat(WIDTH));
@@ -79,9 +86,9 @@ fn table(section: &Section<'_>) -> Vec<String> {
 }
 
 /// A cell's rows, with its label down the side. A row with two goals takes two lines.
-fn cell_lines(cell: &Cell) -> Vec<Line> {
+fn cell_lines(section: &Section<'_>, cell: &Cell) -> Vec<Line> {
     let mut lines: Vec<Line> =
-        super::rows(cell).iter().flat_map(|row| row_lines(cell, row)).collect();
+        super::rows(cell).iter().flat_map(|row| row_lines(section, cell, row)).collect();
     let label = wrap(&cell.label, LABEL_WIDTH);
     while lines.len() < label.len() {
         lines.push(Line::default());
@@ -92,7 +99,7 @@ fn cell_lines(cell: &Cell) -> Vec<Line> {
     lines
 }
 
-fn row_lines(cell: &Cell, row: &Row<'_>) -> Vec<Line> {
+fn row_lines(section: &Section<'_>, cell: &Cell, row: &Row<'_>) -> Vec<Line> {
     let goals = row.outcomes.iter().flat_map(|outcome| {
         let sentence =
             format!("{} {}", super::bound(cell, outcome), super::verdict(outcome.verdict));
@@ -109,6 +116,11 @@ fn row_lines(cell: &Cell, row: &Row<'_>) -> Vec<Line> {
         lines.push(Line::default());
     }
     fill(&mut lines[0], row);
+    let per_frame = row.figure.as_ref().and_then(|figure| section.per_frame(cell, figure));
+    if let Some(PerFrame { gbits_per_second, ticks }) = per_frame {
+        lines[0][PER_FRAME] = number(gbits_per_second);
+        lines[0][PER_FRAME + 1] = number(ticks);
+    }
     lines
 }
 
@@ -119,12 +131,12 @@ fn fill(line: &mut Line, row: &Row<'_>) {
         line[2] = number(figure.median);
         line[3] = figure.marks().to_owned();
         line[MIDDLE] = range(figure.middle);
-        line[5] = range(figure.range);
-        line[6] = count(figure);
+        line[7] = range(figure.range);
+        line[8] = count(figure);
     }
     if let Some(ratio) = &row.ratio {
-        line[7] = number(ratio.median);
-        line[8] = ratio.marks().to_owned();
+        line[9] = number(ratio.median);
+        line[10] = ratio.marks().to_owned();
         line[RATIO_MIDDLE] = range(ratio.middle);
     }
 }

@@ -4,10 +4,7 @@
 //! the generator is not the limit. A system is compared with itself; what Ringway has with 2
 //! addresses and with 2 ports stands beside its other figures as a series of its own.
 //!
-//! Not here: what it costs to hand a frame over to another poll thread. Two poll threads leave
-//! no core of this machine's two for the load, and a poll thread that must make room for the load
-//! is timed with it. Ringway's binary makes no frames of its own; `benches/parts/handover.rs`
-//! does, in the ingress thread, over the ring that poll threads use: that is the measure.
+//! What it costs to hand a frame over to another poll thread is in `handover.rs`.
 
 use std::time::{Duration, Instant};
 

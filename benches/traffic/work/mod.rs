@@ -3,6 +3,7 @@
 pub(crate) mod growth;
 pub(crate) mod guest_pair;
 pub(crate) mod guest_wire;
+pub(crate) mod handover;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod memory;
