@@ -57,7 +57,7 @@ impl Receiver {
 pub enum Delivery {
     /// As it lies, with this net header in front.
     Whole(NetHeader),
-    /// In one piece, its checksum completed: [`complete`](super::complete).
+    /// In one piece, its checksum completed: [`complete`](super::complete()).
     Completed,
     /// In several: [`Segments`](super::Segments).
     Cut,
