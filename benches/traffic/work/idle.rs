@@ -5,19 +5,30 @@
 //! that its own core is awake, and polls for the frame from when it has posted it.
 
 use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::{Bench, Session, Spec, StealClock, Trouble, start_beside};
-use crate::generator::{Checks, Manner, ticks_per_second};
-use crate::samples::{Better, Sample};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+
+use crate::bench::{Bench, POLL_CORE, Session, Spec, StealClock, Trouble, start_beside};
+use crate::generator::{Checks, Manner, ticks, ticks_per_second};
+use crate::samples::{Better, OWN, Sample};
 use crate::systems::System;
 use crate::work::{MOST_PEER_PORTS, is_peer};
 
 const CPU: &str = "idle, processor time";
 const FIRST: &str = "idle, first frame after one second of silence";
 
+/// What stands beside the systems: see above.
+const BARE: &str = "bare wake-up";
+
 const LENGTH: usize = 64;
 const SILENCE: Duration = Duration::from_secs(1);
+/// Enough for a core to fall asleep, in a run that is to be short.
+const SHORT_SILENCE: Duration = Duration::from_millis(100);
 /// How long the load's core is kept busy before the frame: more than it takes to wake up.
 const WARMING: Duration = Duration::from_micros(500);
 
@@ -54,10 +65,14 @@ fn measure(
         warm_up();
         ticks.push(session.load.one_frame().ok_or("the first frame is lost".to_owned())?);
     }
+    let bare = if system.name() == OWN { bare_wake_ups(times)? } else { Vec::new() };
     let stolen = clock.stolen();
     let sample = |value| Sample { round, value, is_generator_bound: false, stolen };
     bench.add(&spec(CPU, ports), system.name(), sample(100.0 * spent / silent));
-    bench.add(&spec(FIRST, ports), system.name(), sample(median_in_us(&mut ticks)));
+    bench.add(&spec(FIRST, ports), system.name(), sample(median_in_us(ticks)));
+    if !bare.is_empty() {
+        bench.add(&spec(FIRST, ports), BARE, sample(median_in_us(bare)));
+    }
     Ok(())
 }
 
@@ -66,7 +81,7 @@ fn measure(
 fn be_silent(session: &Session) -> Result<(f64, f64), String> {
     let process = session.running.process().ok_or("the system has no process")?;
     let (before, start) = (processor_seconds(process)?, Instant::now());
-    std::thread::sleep(SILENCE);
+    thread::sleep(SILENCE);
     let passed = start.elapsed().as_secs_f64();
     Ok((processor_seconds(process)? - before, passed))
 }
@@ -88,6 +103,35 @@ fn processor_seconds(process: u32) -> Result<f64, String> {
     Ok(nanoseconds / 1e9)
 }
 
+/// Ticks from a write to an eventfd until the thread that slept on it runs, several times.
+fn bare_wake_ups(times: usize) -> Result<Vec<u64>, String> {
+    (0..times).map(|_| bare_wake_up().map_err(|error| format!("{BARE}: {error}"))).collect()
+}
+
+fn bare_wake_up() -> io::Result<u64> {
+    let bell = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&set, &bell, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    let is_awake = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            core_affinity::set_for_current(core_affinity::CoreId { id: POLL_CORE });
+            let mut events = [const { MaybeUninit::uninit() }; 1];
+            let longest = Timespec { tv_sec: 5, tv_nsec: 0 };
+            let _ = epoll::wait(&set, &mut events, Some(&longest));
+            is_awake.store(true, Ordering::Release);
+        });
+        thread::sleep(SHORT_SILENCE);
+        warm_up();
+        let rung = ticks();
+        rustix::io::write(&bell, &1u64.to_ne_bytes())?;
+        while !is_awake.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+        Ok(ticks().wrapping_sub(rung))
+    })
+}
+
 fn warm_up() {
     let start = Instant::now();
     while start.elapsed() < WARMING {
@@ -95,7 +139,7 @@ fn warm_up() {
     }
 }
 
-fn median_in_us(ticks: &mut [u64]) -> f64 {
+fn median_in_us(mut ticks: Vec<u64>) -> f64 {
     ticks.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "well below 2^52")]
     let median = ticks[ticks.len() / 2] as f64;
@@ -122,4 +166,5 @@ const CPU_CONDITIONS: &str = "all threads of the process, while every guest is t
 const FIRST_CONDITIONS: &str = "64 B from one guest to another, from when it is posted (and the \
                                 system notified, if it wants to be) until it is seen by a receiver \
                                 that polls; all other guests are silent; the median of a round's \
-                                samples";
+                                samples; bare wake-up: of a thread that sleeps in epoll_wait(2) on \
+                                the poll thread's core for a tenth of a second";
