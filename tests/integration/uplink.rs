@@ -22,6 +22,15 @@ type = "af-xdp"
 interface = "uplink"
 "#;
 
+/// A wire, and a second one in the same namespace between `uplink2` and `outside2`.
+fn two_wires() -> Wire {
+    let wire = Wire::new();
+    wire.ip(&["link", "add", "uplink2", "type", "veth", "peer", "name", "outside2"]);
+    wire.set_up("uplink2");
+    wire.set_up("outside2");
+    wire
+}
+
 #[test]
 fn frames_of_every_length_cross_between_guest_and_wire() {
     let wire = Wire::new();
@@ -159,10 +168,7 @@ fn removed_uplink_leaves_the_interface_as_it_was() {
 
 #[test]
 fn frames_cross_from_wire_to_wire() {
-    let wire = Wire::new();
-    wire.ip(&["link", "add", "uplink2", "type", "veth", "peer", "name", "outside2"]);
-    wire.set_up("uplink2");
-    wire.set_up("outside2");
+    let wire = two_wires();
     let config = "[[port]]\nname='a'\ntype='af-xdp'\ninterface='uplink'\n\
                   [[port]]\nname='b'\ntype='af-xdp'\ninterface='uplink2'\n";
     let switch = Switch::in_namespace(Some(&wire.namespace), config);
@@ -190,10 +196,7 @@ fn frames_between_uplinks_of_two_threads_arrive_whole_with_the_tag_that_each_wan
 /// removed and added again: moved if they go to a known address, and copied into chunks that others
 /// were moved from if they are flooded.
 fn cross_between_trunk_and_access(cores: &[u32]) {
-    let wire = Wire::new();
-    wire.ip(&["link", "add", "uplink2", "type", "veth", "peer", "name", "outside2"]);
-    wire.set_up("uplink2");
-    wire.set_up("outside2");
+    let wire = two_wires();
     let config = format!(
         "[threads]\ncores = {cores:?}\n[[port]]\nname='trunk'\ntype='af-xdp'\n\
          interface='uplink'\nvlan = {{ trunk = [100] }}\n"

@@ -10,6 +10,16 @@ use driver::{
 };
 use frame::DropReason;
 
+/// Alice, Bob and Carol; the switch knows where Bob and Carol are.
+fn alice_and_two_whom_she_heard(datapath: &mut Datapath) -> [Guest; 3] {
+    let [mut alice, mut bob, mut carol] = [(); 3].map(|()| Guest::plug_in(datapath, &access(1)));
+    bob.send(&frame(ALICE, BOB, &[0; 46]));
+    carol.send(&frame(ALICE, CAROL, &[0; 46]));
+    alice.receive();
+    alice.receive();
+    [alice, bob, carol]
+}
+
 /// Frames of every length class cross both ways, byte for byte.
 fn exchange(threads: usize, poll: PollMode) {
     let mut datapath = start(threads, poll);
@@ -143,13 +153,7 @@ fn flood_beyond_the_budget_drops_whole_and_the_first_always_passes() {
 #[test]
 fn burst_of_many_trains_reaches_everyone_it_is_for_in_order() {
     let mut datapath = start(1, PollMode::Adaptive);
-    let mut alice = Guest::plug_in(&mut datapath, &access(1));
-    let mut bob = Guest::plug_in(&mut datapath, &access(1));
-    let mut carol = Guest::plug_in(&mut datapath, &access(1));
-    bob.send(&frame(ALICE, BOB, &[0; 46]));
-    carol.send(&frame(ALICE, CAROL, &[0; 46]));
-    alice.receive();
-    alice.receive();
+    let [mut alice, mut bob, mut carol] = alice_and_two_whom_she_heard(&mut datapath);
     // They flooded, for nobody had heard Alice.
     carol.receive();
     bob.receive();
@@ -186,13 +190,7 @@ fn burst_of_floods_to_32_ports_is_within_the_budget() {
 #[test]
 fn guest_that_stops_reading_loses_its_own_frames_only() {
     let mut datapath = start(1, PollMode::Adaptive);
-    let mut alice = Guest::plug_in(&mut datapath, &access(1));
-    let mut bob = Guest::plug_in(&mut datapath, &access(1));
-    let mut carol = Guest::plug_in(&mut datapath, &access(1));
-    bob.send(&frame(ALICE, BOB, &[0; 46]));
-    carol.send(&frame(ALICE, CAROL, &[0; 46]));
-    alice.receive();
-    alice.receive();
+    let [mut alice, bob, mut carol] = alice_and_two_whom_she_heard(&mut datapath);
     let silent_before = datapath.statistics(bob.port).total.egress_frames;
 
     for _ in 0..100 {
