@@ -49,38 +49,6 @@ impl PollThread {
     }
 }
 
-/// The same by an interface's queue, which keeps the chunks of frames that lie in its own UMEM. Notes
-/// in `exchanged` what their ingress queue gets for them.
-fn send_or_exchange(
-    queue: &mut Queue,
-    burst: &Burst,
-    exchanged: &mut Vec<Option<Chunk>>,
-) -> Option<QueueFault> {
-    let payload = |order: &Order| burst.segments_of(&burst.frames[order.frame]);
-    // What one ingress brought lies in one place: all of a burst but for hand-overs.
-    let is_read =
-        queue.orders.first().is_none_or(|order| !order.is_only || !queue.keeps(payload(order)));
-    send(queue, burst, is_read, |queue, burst, order| {
-        if !order.is_only {
-            return deliver(queue, burst, order);
-        }
-        let frame = &burst.frames[order.frame];
-        let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
-        let head = match order.tag {
-            None => frame.header.untagged(),
-            Some(tag) => frame.header.with_tag(tag, &mut scratch),
-        };
-        let replacement = queue.forward(&Outgoing::new(head, burst.segments_of(frame)))?;
-        if replacement.is_some() {
-            if exchanged.is_empty() {
-                exchanged.resize(burst.frames.len(), None);
-            }
-            exchanged[order.frame] = replacement;
-        }
-        Ok(frame.length_bytes.into())
-    })
-}
-
 /// Sends a queue's orders by `deliver`, which reads the payload if `is_read`, and counts them. Returns
 /// the fault if the guest broke the rules: what could not be sent is dropped then.
 #[inline]
@@ -128,6 +96,38 @@ fn send(
     orders.clear();
     queue.orders = orders;
     fault
+}
+
+/// The same by an interface's queue, which keeps the chunks of frames that lie in its own UMEM. Notes
+/// in `exchanged` what their ingress queue gets for them.
+fn send_or_exchange(
+    queue: &mut Queue,
+    burst: &Burst,
+    exchanged: &mut Vec<Option<Chunk>>,
+) -> Option<QueueFault> {
+    let payload = |order: &Order| burst.segments_of(&burst.frames[order.frame]);
+    // What one ingress brought lies in one place: all of a burst but for hand-overs.
+    let is_read =
+        queue.orders.first().is_none_or(|order| !order.is_only || !queue.keeps(payload(order)));
+    send(queue, burst, is_read, |queue, burst, order| {
+        if !order.is_only {
+            return deliver(queue, burst, order);
+        }
+        let frame = &burst.frames[order.frame];
+        let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
+        let head = match order.tag {
+            None => frame.header.untagged(),
+            Some(tag) => frame.header.with_tag(tag, &mut scratch),
+        };
+        let replacement = queue.forward(&Outgoing::new(head, burst.segments_of(frame)))?;
+        if replacement.is_some() {
+            if exchanged.is_empty() {
+                exchanged.resize(burst.frames.len(), None);
+            }
+            exchanged[order.frame] = replacement;
+        }
+        Ok(frame.length_bytes.into())
+    })
 }
 
 /// Makes the one copy of one order. Returns the frame's length without tag, in bytes.

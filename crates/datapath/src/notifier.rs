@@ -146,9 +146,7 @@ impl Context {
         // SAFETY: `list` holds `count` addresses of live requests, laid out as linux/aio_abi.h has
         // it, and both outlive the call; the kernel keeps neither. It writes the request's key
         // and, as `length_bytes` is 0, nothing else in our memory. Both descriptors are borrowed.
-        let result =
-            unsafe { libc::syscall(libc::SYS_io_submit, self.id, count, list.as_mut_ptr()) };
-        check(result)
+        check(unsafe { libc::syscall(libc::SYS_io_submit, self.id, count, list.as_mut_ptr()) })
     }
 
     /// Makes room for further requests.
