@@ -14,8 +14,10 @@ use std::hint::black_box;
 use std::num::NonZeroU16;
 
 use criterion::{BenchmarkId, Criterion};
-use frame::{HEADER_BYTES, Header, Outgoing, Segment, Sum};
-use virtio::offload::{Checksum, Head, Leaving, Offload, Segmentation, SegmentationKind, Segments};
+use frame::{
+    Checksum, HEADER_BYTES, Header, Offload, Outgoing, Segment, Segmentation, SegmentationKind, Sum,
+};
+use virtio::offload::{Head, Leaving, Segments};
 use virtio::testing::{Sink, extents};
 
 use crate::{BURST, ROUND, part, time_rounds};

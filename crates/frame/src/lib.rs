@@ -25,6 +25,7 @@ mod completing;
 mod drop_reason;
 mod header;
 mod joined;
+mod offload;
 mod segment;
 
 pub use address::{InvalidVlanId, MacAddr, ParseMacAddrError, VlanId, VlanTag};
@@ -34,6 +35,7 @@ pub use completing::{Completing, Place, Zero};
 pub use drop_reason::{Direction, DropCounts, DropReason};
 pub use header::{HEADER_BYTES, Header, TAG_BYTES};
 pub use joined::Joined;
+pub use offload::{Checksum, Offload, Segmentation, SegmentationKind};
 pub use segment::{Outgoing, Reader, Room, Segment, prefetch};
 
 /// Shortest frame that has an Ethernet header: two addresses and a type.
@@ -42,6 +44,10 @@ pub const ETHERNET_HEADER_BYTES: usize = 14;
 /// Longest frame taken from or sent to a wire, with its Ethernet header and without tag or FCS:
 /// a 9,202-byte MTU. The limit that the design plans for.
 pub const MAX_FRAME_BYTES: usize = 9_216;
+
+/// Longest frame of all, with its Ethernet header and without tag: a large frame of IPv6, whose
+/// length field counts what is behind its header of 40 bytes. Such are cut before a wire has them.
+pub const MAX_LARGE_FRAME_BYTES: usize = ETHERNET_HEADER_BYTES + 40 + 65_535;
 
 /// Shortest frame on a wire, without FCS (802.3, 3.2.8): shorter ones are padded.
 pub const MIN_WIRE_FRAME_BYTES: usize = 60;

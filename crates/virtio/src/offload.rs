@@ -15,7 +15,7 @@
 //!
 //! **What is private.** A frame's [`Header`](frame::Header) holds its first 64 bytes, which is
 //! less than the headers of TCP over IPv6 have. So a frame is checked twice: on ingress by
-//! [`Offload::interpret`] as far as the private header goes, and by whoever changes it at egress,
+//! [`interpret`] as far as the private header goes, and by whoever changes it at egress,
 //! who first gathers up to [`HEAD_BYTES`] bytes into a private [`Head`]: the private header, and
 //! what lies behind it, read once. Only the `Head` is interpreted and sent, so a guest that
 //! rewrites its buffer between the two gets its frame dropped or its own payload spoilt. Frames
@@ -45,5 +45,5 @@ pub use complete::complete;
 pub use delivery::{Delivery, Receiver};
 pub use head::{HEAD_BYTES, Head, Leaving};
 pub use net_header::NetHeader;
-pub use request::{Checksum, Offload, Segmentation, SegmentationKind, Sender};
+pub use request::{Sender, interpret};
 pub use segments::Segments;

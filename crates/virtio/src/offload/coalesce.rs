@@ -31,10 +31,10 @@
 
 use std::num::NonZeroU16;
 
-use frame::{Reader, Sum};
+use frame::{Checksum, Offload, Reader, Segmentation, SegmentationKind, Sum};
 
+use super::Head;
 use super::layers::{IPV4_BYTES, IPV6_BYTES, Layers, TCP, TCP_CHECKSUM, Version};
-use super::{Checksum, Head, Offload, Segmentation, SegmentationKind};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;

@@ -7,9 +7,9 @@
 //! [`HEAD_BYTES`](super::HEAD_BYTES). A result of zero is sent as 0xffff, as Linux does
 //! (`skb_checksum_help`): UDP needs it, and for others both are the same number.
 
-use frame::{Completing, DropReason, Place, Zero};
+use frame::{Checksum, Completing, DropReason, Offload, Place, Zero};
 
-use super::{Checksum, Head, Leaving, Offload};
+use super::{Head, Leaving};
 
 /// The frame with its checksum to be completed by the copy. `head` is the caller's, so that the
 /// frame may borrow it.

@@ -10,9 +10,9 @@
 //! 5.1.3.1). What goes whole to a receiver with offloads carries a net header that says so
 //! (5.1.6.4.1).
 
-use frame::TAG_BYTES;
+use frame::{Checksum, Offload, SegmentationKind, TAG_BYTES};
 
-use super::{Checksum, NetHeader, Offload, SegmentationKind};
+use super::NetHeader;
 use crate::Features;
 
 #[expect(clippy::cast_possible_truncation, reason = "four")]
@@ -50,6 +50,20 @@ impl Receiver {
         };
         self.0.contains(bit) && (!has_cwr || self.0.contains(Features::NET_GUEST_ECN))
     }
+
+    /// How a frame with this left to do goes to it, with or without a tag.
+    #[must_use]
+    #[inline]
+    pub fn delivery(self, offload: &Offload, is_tagged: bool) -> Delivery {
+        match offload.segmentation {
+            _ if !self.takes_checksums() && offload.is_ready() => {
+                Delivery::Whole(NetHeader::default())
+            }
+            Some(cut) if !self.takes(cut.kind, cut.has_cwr) => Delivery::Cut,
+            _ if !self.takes_checksums() => Delivery::Completed,
+            Some(_) | None => Delivery::Whole(NetHeader::of(offload, is_tagged)),
+        }
+    }
 }
 
 /// How a frame goes to one receiver.
@@ -63,44 +77,30 @@ pub enum Delivery {
     Cut,
 }
 
-impl Offload {
-    /// How the frame goes to `receiver`, with or without a tag.
+impl NetHeader {
+    /// The net header of a frame as it lies, for a receiver that takes all that is left to do.
     #[must_use]
-    #[inline]
-    pub fn delivery(&self, receiver: Receiver, is_tagged: bool) -> Delivery {
-        match self.segmentation {
-            _ if !receiver.takes_checksums() && self.is_ready() => {
-                Delivery::Whole(NetHeader::default())
-            }
-            Some(cut) if !receiver.takes(cut.kind, cut.has_cwr) => Delivery::Cut,
-            _ if !receiver.takes_checksums() => Delivery::Completed,
-            Some(_) | None => Delivery::Whole(self.net_header(is_tagged)),
-        }
-    }
-
-    /// The net header of the frame as it lies, for a receiver that takes all of it.
-    #[must_use]
-    pub fn net_header(&self, is_tagged: bool) -> NetHeader {
+    pub fn of(offload: &Offload, is_tagged: bool) -> Self {
         let shift = if is_tagged { TAG_BYTES_16 } else { 0 };
-        let mut net_header = match self.checksum {
-            Checksum::Unknown => NetHeader::default(),
-            Checksum::Valid => NetHeader { flags: NetHeader::DATA_VALID, ..NetHeader::default() },
-            Checksum::Partial { start, offset } => NetHeader {
-                flags: NetHeader::NEEDS_CSUM,
+        let mut net_header = match offload.checksum {
+            Checksum::Unknown => Self::default(),
+            Checksum::Valid => Self { flags: Self::DATA_VALID, ..Self::default() },
+            Checksum::Partial { start, offset } => Self {
+                flags: Self::NEEDS_CSUM,
                 csum_start: start.saturating_add(shift),
                 csum_offset: offset,
-                ..NetHeader::default()
+                ..Self::default()
             },
         };
-        if let Some(cut) = self.segmentation {
+        if let Some(cut) = offload.segmentation {
             net_header.gso_type = match cut.kind {
-                SegmentationKind::Tcp4 => NetHeader::GSO_TCPV4,
-                SegmentationKind::Tcp6 => NetHeader::GSO_TCPV6,
-                SegmentationKind::Udp4 | SegmentationKind::Udp6 => NetHeader::GSO_UDP_L4,
+                SegmentationKind::Tcp4 => Self::GSO_TCPV4,
+                SegmentationKind::Tcp6 => Self::GSO_TCPV6,
+                SegmentationKind::Udp4 | SegmentationKind::Udp6 => Self::GSO_UDP_L4,
             };
-            net_header.gso_type |= if cut.has_cwr { NetHeader::GSO_ECN } else { 0 };
+            net_header.gso_type |= if cut.has_cwr { Self::GSO_ECN } else { 0 };
             net_header.gso_size = cut.size.get();
-            net_header.hdr_len = self.header_bytes.saturating_add(shift);
+            net_header.hdr_len = offload.header_bytes.saturating_add(shift);
         }
         net_header
     }

@@ -19,7 +19,9 @@
 
 use std::num::NonZeroU16;
 
-use frame::{DropReason, ETHERNET_HEADER_BYTES, Header};
+use frame::{
+    Checksum, DropReason, ETHERNET_HEADER_BYTES, Header, Offload, Segmentation, SegmentationKind,
+};
 
 use super::NetHeader;
 use super::delivery::TAG_BYTES_16;
@@ -51,160 +53,93 @@ pub struct Sender {
     pub is_host: bool,
 }
 
-/// What is known of a frame's transport checksum.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Checksum {
-    /// Nothing: it is in the frame, right or wrong.
-    #[default]
-    Unknown,
-    /// It is in the frame, and was verified.
-    Valid,
-    /// The field holds the pseudo-header's sum; the rest is to be added. Both in bytes, of the
-    /// frame without tag, and within it.
-    Partial {
-        /// First byte that it covers, behind the Ethernet header.
-        start: u16,
-        /// Where it stands, from there.
-        offset: u16,
-    },
-}
-
-/// What a large frame is cut into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SegmentationKind {
-    /// TCP segments over IPv4 (TSO).
-    Tcp4,
-    /// TCP segments over IPv6.
-    Tcp6,
-    /// UDP datagrams over IPv4 (USO).
-    Udp4,
-    /// UDP datagrams over IPv6.
-    Udp6,
-}
-
-impl SegmentationKind {
+/// What the protocols of a kind of large frame say of it.
+pub(super) trait Protocols: Copy {
     /// The Internet Protocol's version.
-    pub(super) const fn version(self) -> Version {
+    fn version(self) -> Version;
+    /// The number of the transport protocol.
+    fn protocol(self) -> u8;
+    /// Most frames that one is cut into.
+    fn most_frames(self) -> usize;
+    /// Length of the shortest transport header, and where the checksum stands in it.
+    fn transport(self) -> (usize, usize);
+}
+
+impl Protocols for SegmentationKind {
+    fn version(self) -> Version {
         match self {
             Self::Tcp4 | Self::Udp4 => Version::V4,
             Self::Tcp6 | Self::Udp6 => Version::V6,
         }
     }
 
-    /// Says whether it is TCP; else it is UDP.
-    #[must_use]
-    pub const fn is_tcp(self) -> bool {
-        matches!(self, Self::Tcp4 | Self::Tcp6)
-    }
-
-    /// The number of the transport protocol.
-    pub(super) const fn protocol(self) -> u8 {
+    fn protocol(self) -> u8 {
         if self.is_tcp() { TCP } else { UDP }
     }
 
-    /// Most frames that one is cut into.
-    pub(super) const fn most_frames(self) -> usize {
+    fn most_frames(self) -> usize {
         if self.is_tcp() { MAX_TCP_SEGMENTS } else { MAX_UDP_SEGMENTS }
     }
 
-    /// Length of the shortest transport header, and where the checksum stands in it.
-    const fn transport(self) -> (usize, usize) {
+    fn transport(self) -> (usize, usize) {
         if self.is_tcp() { (TCP_BYTES, TCP_CHECKSUM) } else { (UDP_BYTES, UDP_CHECKSUM) }
     }
 }
 
-/// How a large frame is to be cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segmentation {
-    /// Into what.
-    pub kind: SegmentationKind,
-    /// Payload bytes of each piece but the last.
-    pub size: NonZeroU16,
-    /// CWR is set in the first piece and to be cleared in the others (`GSO_ECN`).
-    pub has_cwr: bool,
+/// What a driver must have acknowledged to ask for it (5.1.6.2.1).
+fn feature(segmentation: Segmentation) -> Features {
+    let kind = match segmentation.kind {
+        SegmentationKind::Tcp4 => Features::NET_HOST_TSO4,
+        SegmentationKind::Tcp6 => Features::NET_HOST_TSO6,
+        SegmentationKind::Udp4 | SegmentationKind::Udp6 => Features::NET_HOST_USO,
+    };
+    if segmentation.has_cwr { kind | Features::NET_HOST_ECN } else { kind }
 }
 
-impl Segmentation {
-    /// What a driver must have acknowledged to ask for it (5.1.6.2.1).
-    fn feature(self) -> Features {
-        let kind = match self.kind {
-            SegmentationKind::Tcp4 => Features::NET_HOST_TSO4,
-            SegmentationKind::Tcp6 => Features::NET_HOST_TSO6,
-            SegmentationKind::Udp4 | SegmentationKind::Udp6 => Features::NET_HOST_USO,
-        };
-        if self.has_cwr { kind | Features::NET_HOST_ECN } else { kind }
+/// Checks what `net_header` asks for against who asks, and the frame: its private header and
+/// its length in bytes without tag. `csum_start` counts the tag that the frame came with.
+///
+/// # Errors
+///
+/// [`DropReason::OffloadNotNegotiated`], [`DropReason::OffloadInvalid`]: see the table above.
+pub fn interpret(
+    net_header: &NetHeader,
+    sender: Sender,
+    header: &Header,
+    frame_bytes: usize,
+) -> Result<Offload, DropReason> {
+    if net_header.is_plain() {
+        return Ok(Offload::NONE);
     }
-}
-
-/// What is left to do to a frame: checked against its private header, so that the checksum lies
-/// in the frame, and the segmentation fits what is known of its headers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Offload {
-    /// Its transport checksum.
-    pub checksum: Checksum,
-    /// To be cut, if the receiver does not take it whole. Its checksum is partial then.
-    pub segmentation: Option<Segmentation>,
-    /// Not less than the length of its headers without tag, if it is to be cut.
-    pub header_bytes: u16,
-}
-
-impl Offload {
-    /// Nothing is left to do, and nothing is known.
-    pub const NONE: Self =
-        Self { checksum: Checksum::Unknown, segmentation: None, header_bytes: 0 };
-
-    /// Checks what `net_header` asks for against who asks, and the frame: its private header and
-    /// its length in bytes without tag. `csum_start` counts the tag that the frame came with.
-    ///
-    /// # Errors
-    ///
-    /// [`DropReason::OffloadNotNegotiated`], [`DropReason::OffloadInvalid`]: see the table above.
-    pub fn interpret(
-        net_header: &NetHeader,
-        sender: Sender,
-        header: &Header,
-        frame_bytes: usize,
-    ) -> Result<Self, DropReason> {
-        if net_header.is_plain() {
-            return Ok(Self::NONE);
-        }
-        let has_partial = net_header.flags & NetHeader::NEEDS_CSUM != 0;
-        let asks = has_partial || net_header.gso_type != NetHeader::GSO_NONE;
-        // All others depend on it (5.1.3.1).
-        if asks && !sender.features.contains(Features::NET_CSUM) {
-            return Err(DropReason::OffloadNotNegotiated);
-        }
-        let asked = requested(net_header, header)?;
-        let checksum = if has_partial {
-            partial(net_header, header, frame_bytes)?
-        } else if sender.is_host && net_header.flags & NetHeader::DATA_VALID != 0 {
-            Checksum::Valid
-        } else {
-            Checksum::Unknown
-        };
-        let Some(segmentation) = asked else { return Ok(Self { checksum, ..Self::NONE }) };
-        if !sender.features.contains(segmentation.feature()) {
-            return Err(DropReason::OffloadNotNegotiated);
-        }
-        let (least_bytes, most_bytes) = headers(segmentation.kind, checksum, header, frame_bytes)?;
-        // Or the frame ends in its headers.
-        let payload_bytes = frame_bytes.checked_sub(least_bytes).ok_or(INVALID)?;
-        let size = usize::from(segmentation.size.get());
-        if payload_bytes.div_ceil(size) > segmentation.kind.most_frames() {
-            return Err(INVALID);
-        }
-        // "Too small packets are not really GSO ones", says Linux.
-        let segmentation = (payload_bytes > size).then_some(segmentation);
-        let header_bytes = u16::try_from(most_bytes.min(frame_bytes)).unwrap_or(u16::MAX);
-        Ok(Self { checksum, segmentation, header_bytes })
+    let has_partial = net_header.flags & NetHeader::NEEDS_CSUM != 0;
+    let asks = has_partial || net_header.gso_type != NetHeader::GSO_NONE;
+    // All others depend on it (5.1.3.1).
+    if asks && !sender.features.contains(Features::NET_CSUM) {
+        return Err(DropReason::OffloadNotNegotiated);
     }
-
-    /// Says whether the frame is ready for a wire.
-    #[must_use]
-    #[inline]
-    pub const fn is_ready(&self) -> bool {
-        !matches!(self.checksum, Checksum::Partial { .. })
+    let asked = requested(net_header, header)?;
+    let checksum = if has_partial {
+        partial(net_header, header, frame_bytes)?
+    } else if sender.is_host && net_header.flags & NetHeader::DATA_VALID != 0 {
+        Checksum::Valid
+    } else {
+        Checksum::Unknown
+    };
+    let Some(segmentation) = asked else { return Ok(Offload { checksum, ..Offload::NONE }) };
+    if !sender.features.contains(feature(segmentation)) {
+        return Err(DropReason::OffloadNotNegotiated);
     }
+    let (least_bytes, most_bytes) = headers(segmentation.kind, checksum, header, frame_bytes)?;
+    // Or the frame ends in its headers.
+    let payload_bytes = frame_bytes.checked_sub(least_bytes).ok_or(INVALID)?;
+    let size = usize::from(segmentation.size.get());
+    if payload_bytes.div_ceil(size) > segmentation.kind.most_frames() {
+        return Err(INVALID);
+    }
+    // "Too small packets are not really GSO ones", says Linux.
+    let segmentation = (payload_bytes > size).then_some(segmentation);
+    let header_bytes = u16::try_from(most_bytes.min(frame_bytes)).unwrap_or(u16::MAX);
+    Ok(Offload { checksum, segmentation, header_bytes })
 }
 
 const INVALID: DropReason = DropReason::OffloadInvalid;

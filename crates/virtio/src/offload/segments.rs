@@ -21,11 +21,12 @@
 //!
 //! Options, extension headers, tags and all other fields are the same in each.
 
-use frame::{Completing, DropReason, Place, Reader, Sum, Zero};
+use frame::{Checksum, Completing, DropReason, Offload, Place, Reader, Segmentation, Sum, Zero};
 
 use super::head::HEAD_BYTES;
 use super::layers::{IPV6_BYTES, Layers, TCP_CHECKSUM, UDP_CHECKSUM, Version};
-use super::{Checksum, Head, Leaving, Offload, Segmentation};
+use super::request::Protocols;
+use super::{Head, Leaving};
 
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;

@@ -7,10 +7,10 @@ mod kernel;
 
 pub(super) use flow::{ACK, CWR, FIN, Flow, GUEST, PSH, Received, TCP4, flows, read, sum};
 
-use frame::{Completing, DropReason, VlanTag};
+use frame::{Checksum, Completing, DropReason, Offload, Segmentation, VlanTag};
 use proptest::prelude::*;
 
-use super::{Checksum, Delivery, Head, Offload, Receiver, Segments, complete};
+use super::{Delivery, Head, Receiver, Segments, complete};
 use crate::Features;
 use crate::testing::Sink;
 
@@ -204,7 +204,7 @@ fn options_that_became_shorter_meanwhile_make_no_more_frames() {
     let bytes = flow.partial(&payload(1_366));
     let mut offload = Received::new(&bytes).interpret(&flow.net_header(Some(2))).unwrap();
     let one = std::num::NonZeroU16::MIN;
-    offload.segmentation = offload.segmentation.map(|cut| super::Segmentation { size: one, ..cut });
+    offload.segmentation = offload.segmentation.map(|cut| Segmentation { size: one, ..cut });
     let with_words = |words: u8| {
         let mut bytes = bytes.clone();
         bytes[66] = words << 4;
@@ -264,7 +264,7 @@ fn frame_goes_whole_to_who_takes_it() {
     let receiver = Receiver::new(Features::NET_GUEST_CSUM | Features::NET_GUEST_TSO4);
     let hdr_len = u16::try_from(TCP4.payload() + 4).unwrap();
 
-    let Delivery::Whole(net_header) = offload.delivery(receiver, true) else { panic!() };
+    let Delivery::Whole(net_header) = receiver.delivery(&offload, true) else { panic!() };
 
     let sent = Flow { tag: Some(TAG), ..TCP4 }.net_header(Some(1_448));
     assert_eq!(net_header, super::NetHeader { hdr_len, ..sent });
@@ -282,18 +282,18 @@ fn frame_is_cut_or_completed_for_who_does_not() {
     let csum = Receiver::new(Features::NET_GUEST_CSUM | Features::NET_GUEST_TSO6);
     let tso = Receiver::new(Features::NET_GUEST_CSUM | Features::NET_GUEST_TSO4);
 
-    assert_eq!(large(&TCP4).delivery(Receiver::PLAIN, false), Delivery::Cut);
-    assert_eq!(large(&TCP4).delivery(tso_only, false), Delivery::Cut);
-    assert_eq!(large(&TCP4).delivery(csum, false), Delivery::Cut);
-    assert_eq!(large(&cwr).delivery(tso, false), Delivery::Cut);
-    assert_eq!(small.delivery(tso_only, false), Delivery::Completed);
-    assert!(matches!(small.delivery(csum, false), Delivery::Whole(_)));
+    assert_eq!(Receiver::PLAIN.delivery(&large(&TCP4), false), Delivery::Cut);
+    assert_eq!(tso_only.delivery(&large(&TCP4), false), Delivery::Cut);
+    assert_eq!(csum.delivery(&large(&TCP4), false), Delivery::Cut);
+    assert_eq!(tso.delivery(&large(&cwr), false), Delivery::Cut);
+    assert_eq!(tso_only.delivery(&small, false), Delivery::Completed);
+    assert!(matches!(csum.delivery(&small, false), Delivery::Whole(_)));
 }
 
 #[test]
 fn verified_checksum_is_told_to_who_trusts_it() {
     let offload = Offload { checksum: Checksum::Valid, ..Offload::NONE };
-    let flags = |receiver| match offload.delivery(receiver, false) {
+    let flags = |receiver: Receiver| match receiver.delivery(&offload, false) {
         Delivery::Whole(net_header) => net_header.flags,
         other => panic!("{other:?}"),
     };

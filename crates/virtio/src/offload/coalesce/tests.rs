@@ -264,7 +264,7 @@ proptest! {
         let (head, made) = train.finish();
         let carried: Vec<u8> = frames.iter().flat_map(|frame| read(frame).payload).collect();
         prop_assert_eq!([head, &carried].concat(), large);
-        prop_assert_eq!(made.net_header(flow.tag.is_some()), crate::offload::NetHeader {
+        prop_assert_eq!(crate::offload::NetHeader::of(&made, flow.tag.is_some()), crate::offload::NetHeader {
             hdr_len: u16::try_from(flow.payload() + flow.tag_bytes()).unwrap(),
             ..flow.net_header(Some(size))
         });

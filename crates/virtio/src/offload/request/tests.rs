@@ -169,7 +169,7 @@ fn drivers_do_not_vouch_for_checksums_and_the_host_does() {
     let frame = Received::new(&TCP4.wire(&payload(10)));
     let net_header = NetHeader { flags: NetHeader::DATA_VALID, ..NetHeader::default() };
     let from = |sender| {
-        Offload::interpret(&net_header, sender, &frame.header, frame.length_bytes)
+        interpret(&net_header, sender, &frame.header, frame.length_bytes)
             .map(|offload| offload.checksum)
     };
 

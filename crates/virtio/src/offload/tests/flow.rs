@@ -1,11 +1,11 @@
 //! Frames of a flow to test with, made byte by byte, and read again by a parser that is not ours.
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use frame::{Header, Segment, VlanTag};
+use frame::{Header, Offload, Segment, VlanTag};
 use proptest::prelude::*;
 
 use crate::Features;
-use crate::offload::{Leaving, NetHeader, Offload, Sender};
+use crate::offload::{Leaving, NetHeader, Sender, interpret};
 use crate::testing::extents;
 
 pub(crate) const FIN: u8 = 1;
@@ -214,7 +214,7 @@ impl Received {
     }
 
     pub(crate) fn interpret(&self, net_header: &NetHeader) -> Result<Offload, frame::DropReason> {
-        Offload::interpret(net_header, GUEST, &self.header, self.length_bytes)
+        interpret(net_header, GUEST, &self.header, self.length_bytes)
     }
 }
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{Flow, Received, flows, payload};
 use crate::offload::{
-    CANDIDATE_BYTES, Candidate, Delivery, Head, NetHeader, Offload, Receiver, Segments, Train,
-    complete,
+    CANDIDATE_BYTES, Candidate, Delivery, Head, NetHeader, Receiver, Segments, Train, complete,
+    interpret,
 };
 use crate::testing::{Sink, extents};
 
@@ -42,7 +42,7 @@ fn forward(frame: &Received, net_header: &NetHeader, behind: &[u8]) {
     let Ok(offload) = frame.interpret(net_header) else { return };
     let frame = Received { segments: extents(behind, &[3, 90]), ..*frame };
     let (leaving, mut head) = (frame.leaving(None), Head::EMPTY);
-    match offload.delivery(Receiver::PLAIN, false) {
+    match Receiver::PLAIN.delivery(&offload, false) {
         Delivery::Whole(_) => {}
         Delivery::Completed => {
             if let Ok(completing) = complete(&offload, &leaving, &mut head) {
@@ -136,7 +136,7 @@ fn offload_that_was_not_negotiated_drops_the_frame() {
     let frame = Received::new(&super::TCP4.partial(&payload(3_000)));
     let ask = |features: u64, net_header| {
         let sender = crate::offload::Sender { features: crate::Features(features), is_host: false };
-        Offload::interpret(&net_header, sender, &frame.header, frame.length_bytes)
+        interpret(&net_header, sender, &frame.header, frame.length_bytes)
     };
     let refused = Err(frame::DropReason::OffloadNotNegotiated);
 

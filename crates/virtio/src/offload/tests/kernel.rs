@@ -214,7 +214,7 @@ fn nearly_right_frames_that_the_kernel_takes_leave_as_its_own() {
         let frame = Received::new(&bytes);
         let Ok(offload) = frame.interpret(&net_header) else { return Ok(()) };
         let (leaving, mut head) = (frame.leaving(flow.tag), Head::EMPTY);
-        let ours = match offload.delivery(Receiver::PLAIN, flow.tag.is_some()) {
+        let ours = match Receiver::PLAIN.delivery(&offload, flow.tag.is_some()) {
             Delivery::Whole(_) => vec![bytes.clone()],
             Delivery::Completed => match complete(&offload, &leaving, &mut head) {
                 Ok(completing) => vec![super::written(completing)],
@@ -277,7 +277,7 @@ fn join(frames: &[Vec<u8>]) -> Vec<(NetHeader, Vec<u8>)> {
         if let Some((mut train, payload)) = open {
             let (head, offload) = train.finish();
             let is_tagged = head[12..14] == [0x81, 0x00];
-            sent.push((offload.net_header(is_tagged), [head, &payload].concat()));
+            sent.push((NetHeader::of(&offload, is_tagged), [head, &payload].concat()));
         }
     };
     for bytes in frames {
