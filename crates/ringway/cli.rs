@@ -170,6 +170,21 @@ pub(crate) struct BridgeOptions {
     /// Most addresses learned behind the port (default: 1024 for a guest, no limit for an uplink)
     #[arg(long, value_name = "N")]
     pub(crate) addresses: Option<u32>,
+    /// Longest packet, in bytes behind the Ethernet header, 68 to 9202 (default: 9202, or what the
+    /// interface takes)
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<u32>,
+    /// Whether checksums and segmentation are left to the other side (default: on). A guest is
+    /// offered the rest when its driver starts the next time
+    #[arg(long, value_name = "WHETHER")]
+    pub(crate) offloads: Option<Switched>,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switched {
+    On,
+    Off,
 }
 
 #[derive(Debug, Subcommand)]

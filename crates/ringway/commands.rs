@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{
     BridgeOptions, Cli, Command, ConfigCommand, FdbCommand, FdbFilter, PortCommand, PortKind,
+    Switched,
 };
 use crate::client::Client;
 use crate::config::Config;
@@ -152,6 +153,8 @@ fn bridge_parameters(options: BridgeOptions) -> Vec<(&'static str, Value)> {
         ("trunk", json!(options.trunk)),
         ("native", json!(options.native)),
         ("addresses", json!(options.addresses)),
+        ("mtu", json!(options.mtu)),
+        ("offloads", json!(options.offloads.map(|switched| switched == Switched::On))),
     ]
 }
 

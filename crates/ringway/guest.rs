@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use datapath::frame::PortId;
-use datapath::{Datapath, PeerEventfd};
+use datapath::{Datapath, PeerEventfd, PortTraits};
 use vhost_user::{Backend, MemoryRegion, Refused, RingEnabling};
 use virtio::{Features, GuestRegion, MemoryMap, QueueSize, SetupError, VringSetup};
 
@@ -53,6 +53,8 @@ impl Vring {
 #[derive(Debug)]
 pub(crate) struct Guest {
     queue_pairs: u16,
+    /// How the port is set.
+    traits: PortTraits,
     vrings: Vec<Vring>,
     regions: Vec<(MemoryRegion, Arc<GuestRegion>)>,
     map: Arc<MemoryMap>,
@@ -64,11 +66,12 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// A guest that nothing is known of, with up to `queue_pairs` queue pairs.
-    pub(crate) fn new(queue_pairs: u16) -> Self {
+    pub(crate) fn new(queue_pairs: u16, traits: PortTraits) -> Self {
         let vrings = (0..2 * queue_pairs).map(|_| Vring::default()).collect();
         let map = Arc::new(MemoryMap::new(Vec::new()).expect("no regions do not overlap"));
         Self {
             queue_pairs,
+            traits,
             vrings,
             regions: Vec::new(),
             map,
@@ -79,16 +82,23 @@ impl Guest {
         }
     }
 
-    /// What a driver may negotiate: no offloads, no packed rings, no logging, and no control
-    /// queue (QEMU adds its own).
+    /// Changes how the port is set. What the driver negotiated stays until it negotiates again.
+    pub(crate) const fn set_traits(&mut self, traits: PortTraits) {
+        self.traits = traits;
+    }
+
+    /// What a driver may negotiate: offloads if the port is set so, no packed rings, no logging,
+    /// and no control queue (QEMU adds its own).
     fn offered(&self) -> Features {
         let offered = Features::VERSION_1
             | Features::NET_MRG_RXBUF
             | Features::NET_MTU
             | Features::RING_INDIRECT_DESC
             | Features::RING_EVENT_IDX
+            | Features::NET_GUEST_ANNOUNCE
             | Features::ANY_LAYOUT;
-        if self.queue_pairs > 1 { offered | Features::NET_MQ } else { offered }
+        let offered = if self.queue_pairs > 1 { offered | Features::NET_MQ } else { offered };
+        if self.traits.has_offloads { offered | Features::OFFLOADS } else { offered }
     }
 
     /// The features that the driver acknowledged.
@@ -158,7 +168,7 @@ impl Attached<'_> {
     /// Stops all rings and forgets everything that the front end said: it is gone.
     pub(crate) fn detach(&mut self) {
         self.stop_all();
-        *self.guest = Guest::new(self.guest.queue_pairs);
+        *self.guest = Guest::new(self.guest.queue_pairs, self.guest.traits);
     }
 
     fn vring(&mut self, index: u16) -> Result<&mut Vring, Refused> {
@@ -397,6 +407,12 @@ impl Backend for Attached<'_> {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Refused> {
+        let limit = self.guest.traits.mtu();
+        if u32::from(mtu) > limit {
+            return Err(Refused::new(format!(
+                "the front end wants an MTU of {mtu} (QEMU: host_mtu), the port takes {limit}"
+            )));
+        }
         self.guest.mtu = Some(mtu);
         Ok(())
     }

@@ -18,7 +18,7 @@ use vhost_user::{Connector, Listener, Session, SessionError};
 use crate::guest::Guest;
 use crate::poller::{Poller, Token};
 use crate::port_log::PortLog;
-use crate::port_spec::Connection;
+use crate::port_spec::{Connection, Settings};
 use crate::refusal::{Refusal, one_line};
 
 /// Where front ends come from.
@@ -57,10 +57,12 @@ impl GuestPort {
         name: &str,
         id: PortId,
         key: u32,
-        connection: &Connection,
+        settings: &Settings,
         poller: &Poller,
     ) -> Result<Self, Refusal> {
-        let Connection::VhostUser { socket, connect, ownership, queue_pairs } = connection else {
+        let Connection::VhostUser { socket, connect, ownership, queue_pairs } =
+            &settings.connection
+        else {
             return Err(Refusal::new("the port is no vhost-user port"));
         };
         let refused = |error: vhost_user::SocketError| Refusal::caused_by(&error);
@@ -78,7 +80,7 @@ impl GuestPort {
             key,
             way,
             session: None,
-            guest: Guest::new(*queue_pairs),
+            guest: Guest::new(*queue_pairs, settings.traits),
             sessions: 0,
             was_up: false,
             has_logged_refusal: false,

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use datapath::PortTraits;
 use datapath::bridge::VlanPolicy;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
@@ -18,6 +19,16 @@ pub(crate) const QUEUE_PAIRS_MAX: u16 = 32;
 /// Addresses learned behind a guest's port unless configured otherwise (design, 2): a flood from one
 /// guest cannot evict the others' addresses.
 const GUEST_ADDRESSES: u32 = 1_024;
+
+/// The least MTU that IPv4 lives with (RFC 791).
+const MTU_MIN: u32 = 68;
+
+#[expect(clippy::cast_possible_truncation, reason = "14")]
+const ETHERNET_HEADER_BYTES: u32 = datapath::frame::ETHERNET_HEADER_BYTES as u32;
+
+/// The MTU of the longest frame that a wire takes.
+#[expect(clippy::cast_possible_truncation, reason = "9,202")]
+const MTU_MAX: u32 = datapath::frame::MAX_FRAME_BYTES as u32 - ETHERNET_HEADER_BYTES;
 
 /// Longest port name in characters.
 const NAME_MAX: usize = 63;
@@ -121,8 +132,33 @@ pub(crate) struct PortSpec {
     /// Most addresses learned behind the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) addresses: Option<u32>,
+    /// Longest packet, in bytes behind the Ethernet header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<u32>,
+    /// Checksums and segmentation may be left to the other side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) offloads: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) vlan: Option<VlanSpec>,
+}
+
+/// What may change while traffic flows; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PortChange {
+    pub(crate) vlan: Option<VlanSpec>,
+    pub(crate) addresses: Option<u32>,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) offloads: Option<bool>,
+}
+
+impl PortChange {
+    /// Makes the change.
+    pub(crate) fn apply(self, spec: &mut PortSpec) {
+        spec.vlan = self.vlan.or(spec.vlan.take());
+        spec.addresses = self.addresses.or(spec.addresses);
+        spec.mtu = self.mtu.or(spec.mtu);
+        spec.offloads = self.offloads.or(spec.offloads);
+    }
 }
 
 /// Where frames of a port come from and go to.
@@ -137,6 +173,7 @@ pub(crate) enum Connection {
 pub(crate) struct Settings {
     pub(crate) policy: VlanPolicy,
     pub(crate) learn_limit: u32,
+    pub(crate) traits: PortTraits,
     pub(crate) connection: Connection,
 }
 
@@ -161,24 +198,37 @@ impl PortSpec {
     /// The first key that is wrong, missing or of another type of port.
     pub(crate) fn settings(&self) -> Result<Settings, Invalid> {
         check_name(&self.name)?;
-        let (policy, _) = self.bridge_settings()?;
+        let policy = self.policy()?;
+        let traits = self.traits()?;
         let connection = match self.port_type {
             PortType::VhostUser => self.vhost_user()?,
             PortType::AfXdp => self.af_xdp()?,
         };
         let learn_limit = self.learn_limit();
-        Ok(Settings { policy, learn_limit, connection })
+        Ok(Settings { policy, learn_limit, traits, connection })
     }
 
-    /// What may change while traffic flows: the VLANs, and how many addresses are learned.
+    /// Its VLANs.
     ///
     /// # Errors
     ///
     /// The key that is wrong.
-    pub(crate) fn bridge_settings(&self) -> Result<(VlanPolicy, u32), Invalid> {
+    pub(crate) fn policy(&self) -> Result<VlanPolicy, Invalid> {
         let vlan = self.vlan.clone().unwrap_or_default();
-        let policy = vlan.policy().map_err(|(key, reason)| Invalid { key, reason })?;
-        Ok((policy, self.learn_limit()))
+        vlan.policy().map_err(|(key, reason)| Invalid { key, reason })
+    }
+
+    fn traits(&self) -> Result<PortTraits, Invalid> {
+        let mut traits = PortTraits::default();
+        traits.has_offloads = self.offloads.unwrap_or(traits.has_offloads);
+        if let Some(mtu) = self.mtu {
+            if !(MTU_MIN..=MTU_MAX).contains(&mtu) {
+                let reason = format!("{mtu} bytes are outside {MTU_MIN} to {MTU_MAX}");
+                return Err(Invalid::new("mtu", reason));
+            }
+            traits.limit_bytes = mtu + ETHERNET_HEADER_BYTES;
+        }
+        Ok(traits)
     }
 
     fn learn_limit(&self) -> u32 {

@@ -138,10 +138,11 @@ impl Switch {
             .settings()
             .map_err(|invalid| Refusal::new(format!("{}: {}", invalid.key, invalid.reason)))?;
         self.check_unclaimed(&spec)?;
-        let id = self.datapath.add_port(&settings.policy, settings.learn_limit);
+        let Settings { policy, learn_limit, traits, .. } = &settings;
+        let id = self.datapath.add_port(policy, *learn_limit, *traits);
         let id = id.map_err(|error| Refusal::caused_by(&error))?;
         let key = self.next_key;
-        match self.open(&spec.name, id, key, &settings.connection) {
+        match self.open(&spec.name, id, key, &settings) {
             Ok(behind) => {
                 self.next_key = key.wrapping_add(1);
                 let faults = Faults::new(&spec.name);
@@ -160,11 +161,11 @@ impl Switch {
         name: &str,
         id: PortId,
         key: u32,
-        connection: &Connection,
+        settings: &Settings,
     ) -> Result<Behind, Refusal> {
-        match connection {
+        match &settings.connection {
             Connection::VhostUser { .. } => {
-                let port = GuestPort::open(name, id, key, connection, &self.poller)?;
+                let port = GuestPort::open(name, id, key, settings, &self.poller)?;
                 log::info!("port {name}: added, waits for a front end");
                 Ok(Behind::Guest(Box::new(port)))
             }

@@ -15,6 +15,7 @@ use virtio::{QueueFault, ReceiveQueue, TransmitQueue};
 use crate::counters::Counters;
 use crate::eventfd::PeerEventfd;
 use crate::queue::{Receiveq, Transmitq};
+use crate::settings::PortTraits;
 use crate::steering::Steering;
 
 /// A virtqueue that is ready to run, or was taken out of use.
@@ -30,6 +31,7 @@ pub(crate) struct PortDescription {
     pub(crate) id: PortId,
     pub(crate) policy: VlanPolicy,
     pub(crate) learn_limit: u32,
+    pub(crate) traits: PortTraits,
     pub(crate) steering: Arc<Steering>,
     /// For what the receiving thread orders and cannot hand over.
     pub(crate) counters: Arc<Counters>,

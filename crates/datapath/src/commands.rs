@@ -74,14 +74,21 @@ impl PollThread {
     }
 
     fn set_port(&mut self, description: PortDescription) {
-        let PortDescription { id, policy, learn_limit, steering, counters } = description;
+        let PortDescription { id, policy, learn_limit, traits, steering, counters } = description;
         self.bridge.set_port(id.slot, &policy, learn_limit);
         let Some(place) = self.ports.get_mut(usize::from(id.slot)) else { return };
         match place {
-            Some(port) if port.id == id => {}
+            Some(port) if port.id == id => {
+                port.traits = traits;
+                for place in port.queues.into_iter().flatten() {
+                    if let Some(queue) = self.queues.get_mut(place) {
+                        queue.traits = traits;
+                    }
+                }
+            }
             _ => {
                 let queues = [None; MAX_QUEUES];
-                *place = Some(Box::new(Port { id, steering, counters, queues }));
+                *place = Some(Box::new(Port { id, steering, counters, queues, traits }));
             }
         }
     }
@@ -99,7 +106,8 @@ impl PollThread {
     }
 
     /// Puts a queue in the table and tells the port where it is.
-    fn insert(&mut self, port: PortId, pair: u8, queue: Queue) -> Option<u16> {
+    fn insert(&mut self, port: PortId, pair: u8, mut queue: Queue) -> Option<u16> {
+        queue.traits = self.port(port).map(|port| port.traits).unwrap_or_default();
         let index = self.queues.insert(queue)?;
         let port = self.ports.get_mut(usize::from(port.slot))?.as_deref_mut()?;
         port.queues[usize::from(pair)] = Some(index);

@@ -27,7 +27,7 @@ use crate::counters::{Counters, PortStatistics, QueueStatistics, Snapshot, Threa
 use crate::eventfd::PeerEventfd;
 use crate::notifier;
 use crate::poll_threads::{self, Handle, StartError};
-use crate::settings::Settings;
+use crate::settings::{PortTraits, Settings};
 use crate::steering::{MAX_QUEUES, Steering};
 
 /// All slots are taken.
@@ -115,6 +115,7 @@ impl Datapath {
         &mut self,
         policy: &VlanPolicy,
         learn_limit: u32,
+        traits: PortTraits,
     ) -> Result<PortId, PortsExhausted> {
         let slot = self.ports.iter().position(Option::is_none).ok_or(PortsExhausted)?;
         let generation = self.generations[slot];
@@ -128,13 +129,19 @@ impl Datapath {
             queues: BTreeMap::new(),
             by_thread: self.threads.iter().map(|_| Arc::default()).collect(),
         });
-        self.set_policy(id, policy, learn_limit);
+        self.set_port(id, policy, learn_limit, traits);
         Ok(id)
     }
 
-    /// Changes a port's VLANs and learning limit while traffic flows. With other VLANs, what was
-    /// learned behind it is forgotten; static entries stay.
-    pub fn set_policy(&mut self, port: PortId, policy: &VlanPolicy, learn_limit: u32) {
+    /// Changes a port's VLANs, learning limit and traits while traffic flows. With other VLANs, what
+    /// was learned behind it is forgotten; static entries stay.
+    pub fn set_port(
+        &mut self,
+        port: PortId,
+        policy: &VlanPolicy,
+        learn_limit: u32,
+        traits: PortTraits,
+    ) {
         let Some(record) = record_mut(&mut self.ports, port) else { return };
         let is_other = std::mem::replace(&mut record.policy, policy.clone()) != *policy;
         for (index, thread) in self.threads.iter_mut().enumerate() {
@@ -142,6 +149,7 @@ impl Datapath {
                 id: port,
                 policy: policy.clone(),
                 learn_limit,
+                traits,
                 steering: Arc::clone(&record.steering),
                 counters: Arc::clone(&record.by_thread[index]),
             })));

@@ -4,26 +4,49 @@
 //! straight from where they lie to where they go. From interface to interface there is none if the
 //! frame has one egress and the two share a UMEM: the chunk that it lies in changes hands. Then one
 //! publication and at most one notification a queue.
+//!
+//! An order is one copy. What it becomes depends on its frame and on the queue:
+//!
+//! ```text
+//!   order ──┬─ nothing left to do ──────────────▶ copied                          copies.rs
+//!           ├─ the far side takes it as it is ──▶ copied, with a net header
+//!           ├─ checksum to be completed ────────▶ copied and summed
+//!           ├─ to be cut ───────────────────────▶ several, copied and summed
+//!           └─ a flow's next frame off a wire ──▶ joined with others, if a guest   trains.rs
+//!                                                takes that
+//! ```
+
+mod copies;
+mod trains;
 
 use afxdp::Chunk;
-use frame::{Burst, DropCounts, DropReason, Frame, HEADER_BYTES, Outgoing, TAG_BYTES, VlanTag};
+use frame::{Burst, DropCounts, DropReason, HEADER_BYTES, Outgoing, TAG_BYTES};
 use virtio::QueueFault;
+use virtio::offload::Head;
 
 use crate::command::Event;
 use crate::counters::add;
 use crate::queue::{Kind, Order, Queue, RingState, Undelivered};
 use crate::thread::{PollThread, Work};
 
+use copies::deliver;
+pub(crate) use trains::Trains;
+
 impl PollThread {
     /// Delivers all copies that were ordered of the current burst.
     pub(crate) fn transmit(&mut self) {
         while let Some(index) = self.work.touched.pop() {
             let Some(queue) = self.queues.get_mut(index) else { continue };
-            let Work { burst, exchanged, .. } = &mut self.work;
-            // Decided once a queue: guests' queues have no chunks.
+            let Work { burst, exchanged, head, trains, .. } = &mut self.work;
+            // Decided once a queue: guests' queues have no chunks, interfaces' take no large frames.
             let fault = match queue.kind {
-                Kind::Guest { .. } => send(queue, burst, true, deliver),
-                Kind::Interface(_) => send_or_exchange(queue, burst, exchanged),
+                Kind::Guest { .. } if trains::may_form(queue, burst) => {
+                    trains.send(queue, burst, head)
+                }
+                Kind::Guest { .. } => send(queue, burst, true, |queue, burst, order, tally| {
+                    deliver(queue, burst, order, head, tally)
+                }),
+                Kind::Interface(_) => send_or_exchange(queue, burst, head, exchanged),
             };
             if queue.has_unsent() {
                 self.start_polling(index);
@@ -49,6 +72,52 @@ impl PollThread {
     }
 }
 
+/// What became of a queue's orders, before it goes to the shared counters at once.
+#[derive(Debug, Default)]
+struct Tally {
+    frames: u64,
+    /// Bytes of those, without tags.
+    bytes: u64,
+    /// Frames that large ones were cut into, but for the first of each.
+    further: u64,
+    drops: DropCounts,
+}
+
+impl Tally {
+    /// Notes what became of one copy of so many bytes.
+    #[inline]
+    fn note(&mut self, outcome: Result<(), Undelivered>, bytes: usize) -> Result<(), QueueFault> {
+        match outcome {
+            Ok(()) => {
+                self.frames += 1;
+                self.bytes += bytes as u64;
+            }
+            Err(Undelivered::Dropped(reason)) => self.drops.count(reason),
+            Err(Undelivered::Fault(fault)) => {
+                self.drops.count(DropReason::PortDown);
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds it to the counters of a queue that had so many orders. Those that were not carried out
+    /// found the port down.
+    fn settle(mut self, queue: &mut Queue, orders: usize) {
+        let Self { frames, bytes, further, .. } = self;
+        let copies = orders as u64 + further;
+        let unsent = copies - (frames + u64::from(self.drops.total()));
+        let ordered_copies = std::mem::take(&mut queue.ordered_copies) + further;
+        add(&queue.counters.ordered_copies, ordered_copies);
+        add(&queue.counters.egress_frames, frames);
+        add(&queue.counters.egress_bytes, bytes);
+        self.drops.drain(|reason, count| queue.counters.count_drops(reason, count.into()));
+        if unsent > 0 {
+            queue.counters.count_drops(DropReason::PortDown, unsent);
+        }
+    }
+}
+
 /// Sends a queue's orders by `deliver`, which reads the payload if `is_read`, and counts them. Returns
 /// the fault if the guest broke the rules: what could not be sent is dropped then.
 #[inline]
@@ -56,46 +125,34 @@ fn send(
     queue: &mut Queue,
     burst: &Burst,
     is_read: bool,
-    mut deliver: impl FnMut(&mut Queue, &Burst, &Order) -> Result<u64, Undelivered>,
+    mut deliver: impl FnMut(&mut Queue, &Burst, &Order, &mut Tally) -> Result<(), QueueFault>,
 ) -> Option<QueueFault> {
     let mut orders = std::mem::take(&mut queue.orders);
-    let mut drops = DropCounts::default();
-    let (mut frames, mut bytes, mut fault) = (0, 0, None);
-    let length_bytes = |order: &Order| burst.frames[order.frame].length_bytes as usize;
-    queue.prepare(orders.len(), orders.iter().map(length_bytes).sum());
+    let mut tally = Tally::default();
+    prepare(queue, burst, &orders);
+    let mut fault = None;
     for (at, order) in orders.iter().enumerate() {
         if is_read && let Some(next) = orders.get(at + 1) {
             let segments = burst.segments_of(&burst.frames[next.frame]);
             segments.iter().take(1).for_each(frame::Segment::prefetch);
         }
-        match deliver(queue, burst, order) {
-            Ok(length_bytes) => {
-                frames += 1;
-                bytes += length_bytes;
-            }
-            Err(Undelivered::Dropped(reason)) => drops.count(reason),
-            Err(Undelivered::Fault(found)) => {
-                drops.count(DropReason::PortDown);
-                fault = Some(found);
-            }
-        }
-        if fault.is_some() {
+        if let Err(found) = deliver(queue, burst, order, &mut tally) {
+            fault = Some(found);
             break;
         }
     }
-    let accounted = frames + u64::from(drops.total());
-    let unsent = orders.len() as u64 - accounted;
     queue.release_egress();
-    add(&queue.counters.ordered_copies, std::mem::take(&mut queue.ordered_copies));
-    add(&queue.counters.egress_frames, frames);
-    add(&queue.counters.egress_bytes, bytes);
-    drops.drain(|reason, count| queue.counters.count_drops(reason, count.into()));
-    if unsent > 0 {
-        queue.counters.count_drops(DropReason::PortDown, unsent);
-    }
+    tally.settle(queue, orders.len());
     orders.clear();
     queue.orders = orders;
     fault
+}
+
+/// Lets the queue get ready for its orders.
+#[inline]
+fn prepare(queue: &mut Queue, burst: &Burst, orders: &[Order]) {
+    let length_bytes = |order: &Order| burst.frames[order.frame].length_bytes as usize;
+    queue.prepare(orders.len(), orders.iter().map(length_bytes).sum());
 }
 
 /// The same by an interface's queue, which keeps the chunks of frames that lie in its own UMEM. Notes
@@ -103,57 +160,32 @@ fn send(
 fn send_or_exchange(
     queue: &mut Queue,
     burst: &Burst,
+    head: &mut Head,
     exchanged: &mut Vec<Option<Chunk>>,
 ) -> Option<QueueFault> {
     let payload = |order: &Order| burst.segments_of(&burst.frames[order.frame]);
     // What one ingress brought lies in one place: all of a burst but for hand-overs.
     let is_read =
         queue.orders.first().is_none_or(|order| !order.is_only || !queue.keeps(payload(order)));
-    send(queue, burst, is_read, |queue, burst, order| {
-        if !order.is_only {
-            return deliver(queue, burst, order);
-        }
+    send(queue, burst, is_read, |queue, burst, order, tally| {
         let frame = &burst.frames[order.frame];
+        if !order.is_only || !frame.offload.is_none() {
+            return deliver(queue, burst, order, head, tally);
+        }
         let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
-        let head = match order.tag {
+        let header = match order.tag {
             None => frame.header.untagged(),
             Some(tag) => frame.header.with_tag(tag, &mut scratch),
         };
-        let replacement = queue.forward(&Outgoing::new(head, burst.segments_of(frame)))?;
-        if replacement.is_some() {
-            if exchanged.is_empty() {
-                exchanged.resize(burst.frames.len(), None);
+        let outcome = queue.forward(&Outgoing::new(header, burst.segments_of(frame)));
+        let outcome = outcome.map(|replacement| {
+            if replacement.is_some() {
+                if exchanged.is_empty() {
+                    exchanged.resize(burst.frames.len(), None);
+                }
+                exchanged[order.frame] = replacement;
             }
-            exchanged[order.frame] = replacement;
-        }
-        Ok(frame.length_bytes.into())
+        });
+        tally.note(outcome, frame.length_bytes as usize)
     })
-}
-
-/// Makes the one copy of one order. Returns the frame's length without tag, in bytes.
-#[inline]
-fn deliver(queue: &mut Queue, burst: &Burst, order: &Order) -> Result<u64, Undelivered> {
-    let frame = &burst.frames[order.frame];
-    match order.tag {
-        None => {
-            let head = frame.header.untagged();
-            queue.deliver(&Outgoing::new(head, burst.segments_of(frame)))?;
-        }
-        Some(tag) => deliver_tagged(queue, burst, frame, tag)?,
-    }
-    Ok(frame.length_bytes.into())
-}
-
-/// The same for a frame that leaves with a tag, in a function of its own so that others do not
-/// clear the place where its header is put together.
-#[inline(never)]
-fn deliver_tagged(
-    queue: &mut Queue,
-    burst: &Burst,
-    frame: &Frame,
-    tag: VlanTag,
-) -> Result<(), Undelivered> {
-    let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
-    let head = frame.header.with_tag(tag, &mut scratch);
-    queue.deliver(&Outgoing::new(head, burst.segments_of(frame)))
 }

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use afxdp::Chunk;
-use frame::{Header, Origin, PortId, Segment};
+use frame::{Header, Offload, Origin, PortId, Segment};
 use ring::{Consumer, Marker, Producer};
 
 use crate::idle::Waker;
@@ -45,6 +45,9 @@ pub(crate) enum Target {
 pub(crate) struct Lent {
     pub(crate) header: Header,
     pub(crate) length_bytes: u32,
+    pub(crate) offload: Offload,
+    /// As [`frame::Frame::wire`].
+    pub(crate) wire: Option<u16>,
     pub(crate) forward: Forward,
     pub(crate) target: Target,
     /// The slot it came in by, which a flood leaves out.

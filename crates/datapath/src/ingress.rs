@@ -63,6 +63,7 @@ impl PollThread {
         self.work.flood_bytes_left = FLOOD_BYTES_PER_TURN;
         let Some(queue) = self.queues.get_mut(index) else { return };
         let (port, pair, discards) = (queue.port, queue.pair, queue.discards_ingress());
+        let limit_bytes = queue.traits.limit_bytes;
         let has_several_pairs = self.port(port).is_some_and(|p| p.steering.has_several_pairs());
         let mut bytes = self.work.burst.dropped_bytes;
         let mut decision = Err(DropReason::NoEgressPort);
@@ -70,6 +71,10 @@ impl PollThread {
         for at in 0..self.work.burst.frames.len() {
             let frame = &self.work.burst.frames[at];
             bytes += u64::from(frame.length_bytes);
+            if frame.length_bytes > limit_bytes && frame.piece_bytes() > limit_bytes {
+                self.work.drops.count(DropReason::Oversized);
+                continue;
+            }
             if discards {
                 self.work.drops.count(DropReason::QueueDisabled);
                 continue;

@@ -49,5 +49,5 @@ pub use datapath::{Datapath, PortsExhausted};
 pub use eventfd::{NotAnEventfd, PeerEventfd};
 pub use frame;
 pub use poll_threads::StartError;
-pub use settings::{PollMode, Settings};
+pub use settings::{PollMode, PortTraits, Settings};
 pub use steering::{MAX_QUEUES, MAX_THREADS};

@@ -218,6 +218,8 @@ impl PollThread {
         let lent = Lent {
             header: frame.header,
             length_bytes: frame.length_bytes,
+            offload: frame.offload,
+            wire: frame.wire,
             forward: *forward,
             target,
             ingress,

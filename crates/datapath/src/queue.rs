@@ -5,6 +5,8 @@
 //! a burst, [`Queue::deliver`] and [`Queue::release_egress`] send one, [`Queue::complete`] and
 //! [`Queue::release_ingress`] give buffers back.
 
+mod departure;
+
 use std::sync::Arc;
 
 use afxdp::{Chunk, XdpQueue};
@@ -15,6 +17,9 @@ use crate::counters::Counters;
 use crate::eventfd::PeerEventfd;
 use crate::idle::Patience;
 use crate::loans::Loans;
+use crate::settings::PortTraits;
+
+pub(crate) use departure::Departure;
 
 /// One copy that is to leave by a queue.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +77,16 @@ pub(crate) enum Undelivered {
     Fault(QueueFault),
 }
 
+impl From<Refusal> for Undelivered {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoBuffer => Self::Dropped(DropReason::NoReceiveBuffer),
+            Refusal::TooSmall => Self::Dropped(DropReason::ReceiveBufferTooSmall),
+            Refusal::Fault(fault) => Self::Fault(fault),
+        }
+    }
+}
+
 /// One queue of one port, owned by one poll thread.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -93,6 +108,8 @@ pub(crate) struct Queue {
     pub(crate) is_polled: bool,
     /// An interface's queue that takes nothing more, for its port is being removed.
     pub(crate) is_leaving: bool,
+    /// How the port is set.
+    pub(crate) traits: PortTraits,
 }
 
 impl Queue {
@@ -109,6 +126,7 @@ impl Queue {
             patience: Patience::new(),
             is_polled: false,
             is_leaving: false,
+            traits: PortTraits::default(),
         }
     }
 
@@ -139,6 +157,7 @@ impl Queue {
             }
             Kind::Interface(queue) if !self.is_leaving => {
                 queue.receive(burst, BURST_FRAMES);
+                burst.frames.iter_mut().for_each(|frame| frame.wire = Some(self.port.slot));
                 Ok(())
             }
             Kind::Guest { .. } | Kind::Interface(_) => Ok(()),
@@ -201,9 +220,7 @@ impl Queue {
     /// Gets ready for so many frames of so many bytes together, which are about to be delivered.
     pub(crate) fn prepare(&mut self, frames: usize, bytes: usize) {
         match &mut self.kind {
-            Kind::Guest { receiveq: Some(receiveq), .. }
-                if receiveq.state == RingState::Running && receiveq.is_enabled =>
-            {
+            Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {
                 receiveq.ring.prepare(frames, bytes);
             }
             Kind::Guest { .. } | Kind::Interface(_) => {}
@@ -215,14 +232,8 @@ impl Queue {
     #[inline]
     pub(crate) fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), Undelivered> {
         match &mut self.kind {
-            Kind::Guest { receiveq: Some(receiveq), .. }
-                if receiveq.state == RingState::Running && receiveq.is_enabled =>
-            {
-                receiveq.ring.deliver(frame).map_err(|refusal| match refusal {
-                    Refusal::NoBuffer => Undelivered::Dropped(DropReason::NoReceiveBuffer),
-                    Refusal::TooSmall => Undelivered::Dropped(DropReason::ReceiveBufferTooSmall),
-                    Refusal::Fault(fault) => Undelivered::Fault(fault),
-                })
+            Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {
+                Ok(receiveq.ring.deliver(frame)?)
             }
             Kind::Interface(queue) if !self.is_leaving => {
                 queue.send(frame).map_err(Undelivered::Dropped)
@@ -288,9 +299,9 @@ impl Queue {
     /// Says whether the queue takes frames to send.
     pub(crate) fn is_eligible(&self) -> bool {
         match &self.kind {
-            Kind::Guest { receiveq, .. } => receiveq.as_ref().is_some_and(|receiveq| {
-                receiveq.state == RingState::Running && receiveq.is_enabled
-            }),
+            Kind::Guest { receiveq, .. } => {
+                receiveq.as_ref().is_some_and(|receiveq| receiveq.takes_frames())
+            }
             Kind::Interface(_) => !self.is_leaving,
         }
     }

@@ -18,17 +18,19 @@ use bridge::{Bridge, Classified};
 use crossbeam::channel::Sender;
 use frame::{Burst, DropCounts, DropReason, Frame, PortId};
 use ring::Consumer;
+use virtio::offload::Head;
 
 use crate::clock::{self, Clock};
 use crate::command::{Command, Event, Reply};
 use crate::commands::Stop;
 use crate::counters::{Counters, ThreadCounters, add};
+use crate::egress::Trains;
 use crate::handover::{Lent, Link};
 use crate::idle::{Bed, TURNS_BETWEEN_LOOKS};
 use crate::orders::Direct;
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
-use crate::settings::PollMode;
+use crate::settings::{PollMode, PortTraits};
 use crate::steering::{MAX_QUEUES, Steering};
 
 /// What a poll thread knows of a port.
@@ -39,6 +41,7 @@ pub(crate) struct Port {
     pub(crate) counters: Arc<Counters>,
     /// The port's queues that are this thread's, by pair: places in its queue table.
     pub(crate) queues: [Option<u16>; MAX_QUEUES],
+    pub(crate) traits: PortTraits,
 }
 
 /// The queue that a step of the turn works on, and what its frames became.
@@ -52,6 +55,10 @@ pub(crate) struct Work {
     /// By frame of the burst: the chunk that takes the place of its own, which another queue kept.
     /// Empty if that happened to none, as always between guests; and between bursts.
     pub(crate) exchanged: Vec<Option<Chunk>>,
+    /// Scratch for frames that are changed at their egress.
+    pub(crate) head: Head,
+    /// Frames that are being joined.
+    pub(crate) trains: Trains,
     /// Queues with orders in this burst.
     pub(crate) touched: Vec<u16>,
     /// Threads that frames of this burst were lent to: bit t.
@@ -211,5 +218,6 @@ fn start_polling(queue: &mut Queue, index: u16, polled: &mut Vec<u16>) {
 
 /// A frame that another thread lent, as one of a burst of this thread.
 pub(crate) const fn as_frame(lent: &Lent, segments: frame::SegmentRange) -> Frame {
-    Frame { header: lent.header, segments, length_bytes: lent.length_bytes, token: 0 }
+    let Lent { header, length_bytes, offload, wire, .. } = *lent;
+    Frame { header, segments, length_bytes, token: 0, offload, wire }
 }

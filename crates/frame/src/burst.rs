@@ -3,7 +3,7 @@
 //! A burst is filled by a queue, decided by the bridge, sent by the egresses and handed back, all
 //! within one turn of a poll thread. It is allocated once a thread and used again.
 
-use crate::{DropCounts, Header, Segment};
+use crate::{DropCounts, Header, Offload, Segment};
 
 /// Most frames taken from one queue at a time. 64 frames of 1,514 bytes are 78 µs at 10 Gbit/s
 /// and their headers fit the first-level cache; peers use 32 to 64.
@@ -41,15 +41,32 @@ pub struct Frame {
     /// The receiving queue's own name for the buffer: a position in a transmitq, a chunk's address
     /// in a UMEM.
     pub token: u64,
+    /// What is left to do to it before a wire can have it.
+    pub offload: Offload,
+    /// The slot of the port that it came in by, if that is a wire: such frames may be joined.
+    pub wire: Option<u16>,
 }
 
 impl Frame {
+    /// Length of the longest frame that a wire gets of it, in bytes and without tag: its own, or
+    /// if it is to be cut, that of a piece, but for TCP's options.
+    #[must_use]
+    #[inline]
+    pub fn piece_bytes(&self) -> u32 {
+        match self.offload.piece_bytes() {
+            None => self.length_bytes,
+            Some(piece_bytes) => piece_bytes.min(self.length_bytes),
+        }
+    }
+
     /// No frame: what a place in a burst holds before a frame is read into it.
     pub const EMPTY: Self = Self {
         header: Header::EMPTY,
         segments: SegmentRange { start: 0, count: 0 },
         length_bytes: 0,
         token: 0,
+        offload: Offload::NONE,
+        wire: None,
     };
 }
 

@@ -69,6 +69,12 @@ impl<'a> Completing<'a> {
         Some(Self { head, payload, left_bytes, length_bytes, sum, field, zero })
     }
 
+    /// The head as it is before the checksum is known.
+    #[must_use]
+    pub const fn head(&self) -> &[u8] {
+        self.head
+    }
+
     /// Length of the head, in bytes: so much room is to be left in front of the payload.
     #[must_use]
     pub const fn head_bytes(&self) -> usize {

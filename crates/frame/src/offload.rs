@@ -72,6 +72,9 @@ impl Offload {
     pub const NONE: Self =
         Self { checksum: Checksum::Unknown, segmentation: None, header_bytes: 0 };
 
+    /// Nothing is left to do, for the checksum was verified.
+    pub const VALID: Self = Self { checksum: Checksum::Valid, ..Self::NONE };
+
     /// Says whether the frame is ready for a wire.
     #[must_use]
     #[inline]
@@ -85,5 +88,16 @@ impl Offload {
     #[inline]
     pub const fn is_none(&self) -> bool {
         matches!(self.checksum, Checksum::Unknown)
+    }
+
+    /// Length of the longest piece of a frame that is to be cut, in bytes, without tag and options
+    /// of TCP, which are not always known.
+    #[must_use]
+    pub fn piece_bytes(&self) -> Option<u32> {
+        let (cut, Checksum::Partial { start, .. }) = (self.segmentation?, self.checksum) else {
+            return None;
+        };
+        let transport_bytes = if cut.kind.is_tcp() { 20 } else { 8 };
+        Some(u32::from(start) + transport_bytes + u32::from(cut.size.get()))
     }
 }

@@ -92,7 +92,7 @@ impl Config {
         let found = self.ports.iter().find(|known| known.name == *port);
         let found =
             found.ok_or_else(|| Invalid::new("port", format!("there is no port {port}")))?;
-        if !found.bridge_settings()?.0.is_member(vid) {
+        if !found.policy()?.is_member(vid) {
             return Err(Invalid::new("vlan", format!("port {port} is not in VLAN {vid}")));
         }
         match known.insert((address, vid), port) {

@@ -6,10 +6,11 @@
 use serde_json::{Value, json};
 
 use super::parameters::{
-    Address, Filter, Flushed, Named, Nothing, PerhapsNamed, PortChange, Station, address,
-    gather_vlan, port_spec, read,
+    Address, Changed, Filter, Flushed, Named, Nothing, PerhapsNamed, Station, address, gather_vlan,
+    port_spec, read,
 };
 use super::protocol::RpcError;
+use crate::port_spec::PortChange;
 use crate::refusal::Refusal;
 use crate::report;
 use crate::switch::Switch;
@@ -30,6 +31,8 @@ const ACCESS: (&str, &str) = ("access?", "untagged member of this VLAN, 1 to 409
 const TRUNK: (&str, &str) = ("trunk?", "tagged member of these: \"100,200-299\" or a list");
 const NATIVE: (&str, &str) = ("native?", "VLAN of untagged frames on a trunk");
 const ADDRESSES: (&str, &str) = ("addresses?", "most addresses learned behind the port");
+const MTU: (&str, &str) = ("mtu?", "longest packet in bytes, 68 to 9202");
+const OFFLOADS: (&str, &str) = ("offloads?", "false: only ready frames are sent to it");
 const VLAN: (&str, &str) = ("vlan", "the VLAN, 1 to 4094");
 const OF_VLAN: (&str, &str) = ("vlan?", "only of this VLAN");
 const OF_PORT: (&str, &str) = ("port?", "only of this port");
@@ -54,13 +57,15 @@ const METHODS: &[Method] = &[
             TRUNK,
             NATIVE,
             ADDRESSES,
+            MTU,
+            OFFLOADS,
         ],
         about: "adds a port",
         run: port_add,
     },
     Method {
         name: "port.set",
-        parameters: &[NAME, ACCESS, TRUNK, NATIVE, ADDRESSES],
+        parameters: &[NAME, ACCESS, TRUNK, NATIVE, ADDRESSES, MTU, OFFLOADS],
         about: "changes a port while traffic flows",
         run: port_set,
     },
@@ -225,13 +230,14 @@ fn port_add(params: Value, switch: &mut Switch) -> Outcome {
 }
 
 fn port_set(params: Value, switch: &mut Switch) -> Outcome {
-    let PortChange { name, vlan, addresses } = read(gather_vlan(params))?;
-    if vlan.is_none() && addresses.is_none() {
+    let Changed { name, vlan, addresses, mtu, offloads } = read(gather_vlan(params))?;
+    let change = PortChange { vlan, addresses, mtu, offloads };
+    if change == PortChange::default() {
         let refusal = Refusal::new("there is nothing to change")
-            .hint("give --access, --trunk, --native or --addresses");
+            .hint("give --access, --trunk, --native, --addresses, --mtu or --offloads");
         return Err(RpcError::InvalidParams(refusal));
     }
-    switch.set_port(&name, vlan, addresses)?;
+    switch.set_port(&name, change)?;
     Ok(json!({}))
 }
 

@@ -28,10 +28,12 @@ pub(super) struct PerhapsNamed {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PortChange {
+pub(super) struct Changed {
     pub(super) name: String,
     pub(super) vlan: Option<VlanSpec>,
     pub(super) addresses: Option<u32>,
+    pub(super) mtu: Option<u32>,
+    pub(super) offloads: Option<bool>,
 }
 
 #[derive(Deserialize)]

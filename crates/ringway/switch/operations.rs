@@ -1,39 +1,36 @@
-//! Changes of a port's VLANs, and of the filtering database.
+//! Changes of a port while traffic flows, and of the filtering database.
 
 use datapath::bridge::{Entry, Flush, VlanPolicy};
 use datapath::frame::{MacAddr, VlanId};
 
-use super::{Switch, no_such_port};
+use super::{Behind, Switch, no_such_port};
 use crate::config::StaticEntry;
+use crate::port_spec::{PortChange, Settings};
 use crate::refusal::Refusal;
-use crate::vlan_spec::VlanSpec;
 
 /// Static entries that a refusal names; it says how many more there are.
 const ENTRIES_NAMED: usize = 5;
 
 impl Switch {
-    /// Changes a port while traffic flows: its VLANs, and how many addresses are learned behind it.
-    /// What is `None` stays.
+    /// Changes a port while traffic flows.
     ///
     /// # Errors
     ///
     /// A [`Refusal`]; nothing has changed then.
-    pub(crate) fn set_port(
-        &mut self,
-        name: &str,
-        vlan: Option<VlanSpec>,
-        addresses: Option<u32>,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn set_port(&mut self, name: &str, change: PortChange) -> Result<(), Refusal> {
         let key = self.key_of(name)?;
         let mut spec = self.port(name)?.spec.clone();
-        spec.vlan = vlan.or(spec.vlan);
-        spec.addresses = addresses.or(spec.addresses);
+        change.apply(&mut spec);
         let settings = spec.settings().map_err(|invalid| {
             Refusal::new(format!("{}: {}", invalid.key, invalid.reason)).about(name)
         })?;
         self.check_entries_stay(name, &settings.policy)?;
         let port = self.ports.get_mut(&key).ok_or_else(|| no_such_port(name))?;
-        self.datapath.set_policy(port.id, &settings.policy, settings.learn_limit);
+        let Settings { policy, learn_limit, traits, .. } = &settings;
+        self.datapath.set_port(port.id, policy, *learn_limit, *traits);
+        if let Behind::Guest(guest) = &mut port.behind {
+            guest.guest.set_traits(*traits);
+        }
         port.spec = spec;
         port.settings = settings;
         self.warn_of_loops(name);

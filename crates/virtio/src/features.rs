@@ -54,6 +54,20 @@ impl Features {
     pub const NET_GUEST_USO6: Self = Self(1 << 55);
     /// The device takes trains of UDP datagrams (5.1.3, bit 56).
     pub const NET_HOST_USO: Self = Self(1 << 56);
+    /// All that leaves checksums or segmentation to the other side, and is understood here.
+    pub const OFFLOADS: Self = Self(
+        Self::NET_CSUM.0
+            | Self::NET_GUEST_CSUM.0
+            | Self::NET_HOST_TSO4.0
+            | Self::NET_HOST_TSO6.0
+            | Self::NET_HOST_ECN.0
+            | Self::NET_HOST_USO.0
+            | Self::NET_GUEST_TSO4.0
+            | Self::NET_GUEST_TSO6.0
+            | Self::NET_GUEST_ECN.0
+            | Self::NET_GUEST_USO4.0
+            | Self::NET_GUEST_USO6.0,
+    );
     /// Writes are to be logged for migration (vhost-user, bit 26).
     pub const LOG_ALL: Self = Self(1 << 26);
     /// Legacy only: buffers may be cut anywhere (6.3, bit 27).

@@ -20,7 +20,8 @@
 //! store. What a driver does wrong ends in a [`QueueFault`] on its own queue.
 //!
 //! What a guest leaves to be done to its frames, and what may be left to it, is in [`offload`]: pure
-//! logic over private headers, which no queue calls by itself.
+//! logic over private headers. A transmitq notes it in the frames that it takes, a receiveq passes on
+//! what its driver takes over; what is to be done in between is the data path's.
 //!
 //! A [`MemoryMap`] is immutable; when the front end changes a guest's memory, queues are stopped
 //! and made anew with the next map. A region's file may be truncated while we use it:

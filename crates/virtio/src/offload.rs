@@ -26,8 +26,6 @@
 //! **UFO** (`gso_type` 3) is understood and refused as not negotiated: never offer HOST_UFO and
 //! GUEST_UFO. Linux has sent no such frame since 4.14 (2017), and a guest that is not offered it
 //! fragments by itself, as it does on any wire. USO (`gso_type` 5) is what replaced it.
-//!
-//! The data path does not use this yet: it offers guests no offloads.
 
 mod coalesce;
 mod complete;
@@ -38,7 +36,7 @@ mod net_header;
 mod request;
 mod segments;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use coalesce::{CANDIDATE_BYTES, Candidate, Train};
 pub use complete::complete;

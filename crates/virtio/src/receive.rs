@@ -17,14 +17,14 @@
 //! Chains are walked a burst ahead (`ahead.rs`), so that the memory they point to is on its way
 //! into the cache when the frames are copied.
 
-#![allow(unsafe_code)]
-
 mod ahead;
+mod write;
 
-use frame::{BURST_FRAMES, Outgoing, Room};
+use frame::{BURST_FRAMES, Completing, Joined, Outgoing, Reader};
 
 use crate::chain::{Chains, Wanted};
 use crate::memory::Piece;
+use crate::offload::{NetHeader, Receiver};
 use crate::signal::Signals;
 use crate::vring::prefetch_for_writing;
 use crate::{Features, QueueFault, SetupError, VringSetup};
@@ -39,9 +39,6 @@ const DESCRIPTOR_BUDGET: u32 = 1_024;
 /// How many chains before it is walked a chain's descriptor is asked for: two cache lines of
 /// descriptors, which take about as long to come as so many frames to copy.
 const PREFETCH_DISTANCE: u16 = 8;
-
-/// Longest header in front of a frame.
-const MAX_NET_HEADER_BYTES: usize = 12;
 
 /// Why a frame was not delivered. Nothing was consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,10 +67,13 @@ pub struct ReceiveQueue {
     /// Chains available from `next` on, when last looked.
     seen_available: u16,
     net_header_bytes: usize,
+    receiver: Receiver,
     /// Chains that one frame may take.
     most_merged: usize,
     /// Chains from `next` on that were walked and not filled yet.
     ahead: Ahead,
+    /// Where the front of a frame goes whose head is written last. Never grows.
+    front: Vec<Piece>,
 }
 
 impl ReceiveQueue {
@@ -92,8 +92,10 @@ impl ReceiveQueue {
             next,
             seen_available: 0,
             net_header_bytes: setup.features.net_header_bytes(),
+            receiver: Receiver::new(setup.features),
             most_merged: if merges { MAX_MERGED } else { 1 },
             ahead: Ahead::new(),
+            front: Vec::with_capacity(MAX_PIECES),
             chains,
         };
         let _ = queue.enable_notifications();
@@ -129,18 +131,73 @@ impl ReceiveQueue {
         }
     }
 
-    /// Writes net header and frame into the guest's next buffers. The guest sees them at the next
-    /// [`release`](Self::release).
+    /// What the driver takes beside ready frames.
+    #[must_use]
+    #[inline]
+    pub const fn receiver(&self) -> Receiver {
+        self.receiver
+    }
+
+    /// Writes a ready frame, and a net header that says so, into the guest's next buffers. The
+    /// guest sees them at the next [`release`](Self::release).
     ///
     /// # Errors
     ///
     /// [`Refusal`]; nothing was consumed then.
     #[inline]
     pub fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), Refusal> {
-        self.chains.check_alive()?;
-        let chains = self.find_room(self.net_header_bytes + frame.length_bytes)?;
-        self.write(frame, chains);
+        self.deliver_with(NetHeader::default(), frame)
+    }
+
+    /// The same with a net header that says more.
+    ///
+    /// # Errors
+    ///
+    /// As [`deliver`](Self::deliver).
+    #[inline]
+    pub fn deliver_with(
+        &mut self,
+        net_header: NetHeader,
+        frame: &Outgoing<'_>,
+    ) -> Result<(), Refusal> {
+        let chains = self.take_room(frame.length_bytes)?;
+        let mut reader = frame.reader();
+        self.write(net_header, chains, |room| reader.copy_to(room));
         Ok(())
+    }
+
+    /// The same for several frames that were joined into one of `length_bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`deliver`](Self::deliver).
+    pub fn deliver_joined<'a>(
+        &mut self,
+        net_header: NetHeader,
+        length_bytes: usize,
+        mut frame: Joined<'a, impl Iterator<Item = Reader<'a>>>,
+    ) -> Result<(), Refusal> {
+        let chains = self.take_room(length_bytes)?;
+        self.write(net_header, chains, |room| frame.copy_to(room));
+        Ok(())
+    }
+
+    /// The same for a frame whose checksum is completed on the way; it needs no net header.
+    ///
+    /// # Errors
+    ///
+    /// As [`deliver`](Self::deliver).
+    pub fn deliver_completing(&mut self, frame: Completing<'_>) -> Result<(), Refusal> {
+        let chains = self.take_room(frame.length_bytes())?;
+        self.write_completing(frame, chains);
+        Ok(())
+    }
+
+    /// Finds room for net header and a frame of so many bytes: returns how many chains.
+    #[inline]
+    fn take_room(&mut self, frame_bytes: usize) -> Result<usize, Refusal> {
+        self.chains.check_alive()?;
+        self.find_room(self.net_header_bytes + frame_bytes)
     }
 
     /// Finds out how many chains so many bytes take, which are then walked.
@@ -211,36 +268,6 @@ impl ReceiveQueue {
         let chain = Walked { head, pieces_end: self.ahead.pieces.len(), room_bytes };
         self.ahead.walked.push(chain);
         Ok((chain, walked.descriptors))
-    }
-
-    /// Writes header and frame into the first so many chains that were walked, and their used
-    /// entries.
-    #[inline]
-    fn write(&mut self, frame: &Outgoing<'_>, chains: usize) {
-        let mut header = [0; MAX_NET_HEADER_BYTES];
-        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_MERGED")]
-        let num_buffers = chains as u16;
-        // Behind the end of the header where it has ten bytes, and then not sent.
-        header[10..].copy_from_slice(&num_buffers.to_le_bytes());
-        let mut header = &header[..self.net_header_bytes];
-        let mut reader = frame.reader();
-        for _ in 0..chains {
-            let Some((chain, pieces)) = self.ahead.take() else { break };
-            let mut written_bytes = 0usize;
-            for piece in pieces {
-                // SAFETY: the piece is mapped guest memory by `Translator::translate`, as long as
-                // the map, which this queue holds; there are no references to guest memory.
-                let mut room = unsafe { Room::new(piece.host.0, piece.length_bytes) };
-                let count = room.write(header);
-                header = &header[count..];
-                written_bytes += count + reader.copy_to(&mut room);
-            }
-            #[expect(clippy::cast_possible_truncation, reason = "at most header and frame")]
-            self.chains.ring.set_used(self.next, chain.head, written_bytes as u32);
-            self.next = self.next.wrapping_add(1);
-        }
-        self.ahead.rewind();
-        self.seen_available = self.seen_available.wrapping_sub(num_buffers);
     }
 
     /// Gives everything delivered to the driver, visible at once. True if the driver asked to be

@@ -26,11 +26,15 @@
 use std::mem;
 use std::sync::Arc;
 
-use frame::{BURST_FRAMES, Burst, DropReason, MAX_FRAME_BYTES, SegmentRange, TAG_BYTES};
+use frame::{
+    BURST_FRAMES, Burst, DropReason, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, SegmentRange,
+    TAG_BYTES,
+};
 
 use crate::chain::{Chains, Wanted};
 use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
 use crate::memory::Piece;
+use crate::offload::{NetHeader, Sender, interpret};
 use crate::region::HostAddress;
 use crate::signal::Signals;
 use crate::vring::{CACHE_LINE_BYTES, prefetch};
@@ -43,12 +47,13 @@ const MAX_PIECES: usize = 128;
 /// Room for the pieces of a burst. At least one frame of [`MAX_PIECES`] always fits.
 const BURST_PIECES: usize = 4 * BURST_FRAMES;
 
+/// Bytes after which a burst is full: a burst of the largest frames that a wire takes. Large ones
+/// take no more of the thread's time.
+const BURST_BYTES: u64 = (BURST_FRAMES * MAX_FRAME_BYTES) as u64;
+
 /// Most descriptors (or pieces of their buffers) walked in one call, but for the last chain's: bounds the time that a guest
 /// with long chains takes from others.
 const DESCRIPTOR_BUDGET: u32 = 1_024;
-
-/// `VIRTIO_NET_HDR_F_NEEDS_CSUM` (5.1.6).
-const NEEDS_CHECKSUM: u8 = 1;
 
 /// A chain that was walked and not yet parsed.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +88,7 @@ pub struct TransmitQueue {
     /// The next position to take.
     next: u16,
     net_header_bytes: usize,
+    sender: Sender,
     /// Scratch of [`receive`](Self::receive): never grows.
     pieces: Vec<Piece>,
     taken: Vec<Taken>,
@@ -104,6 +110,7 @@ impl TransmitQueue {
             published: next,
             next,
             net_header_bytes: setup.features.net_header_bytes(),
+            sender: Sender { features: setup.features, is_host: false },
             pieces: Vec::with_capacity(BURST_PIECES),
             taken: Vec::with_capacity(BURST_FRAMES),
             chains,
@@ -141,7 +148,7 @@ impl TransmitQueue {
         if !burst.segments.is_empty() {
             room = room.min(burst.segments.capacity().saturating_sub(burst.segments.len()));
         }
-        let mut budget = DESCRIPTOR_BUDGET;
+        let (mut budget, mut bytes) = (DESCRIPTOR_BUDGET, BURST_BYTES);
         #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
         self.chains.ring.prefetch_used(self.next, count as u16);
         let mut position = self.next;
@@ -150,10 +157,11 @@ impl TransmitQueue {
             position = position.wrapping_add(1);
         }
         for _ in 0..count {
-            if room.saturating_sub(self.pieces.len()) < MAX_PIECES || budget == 0 {
+            if room.saturating_sub(self.pieces.len()) < MAX_PIECES || budget == 0 || bytes == 0 {
                 break;
             }
             budget = budget.saturating_sub(self.take_chain()?);
+            bytes = bytes.saturating_sub(self.taken.last().map_or(0, |taken| taken.length_bytes));
         }
         Ok(())
     }
@@ -224,7 +232,7 @@ impl TransmitQueue {
             return Err(DropReason::NetHeaderIncomplete);
         }
         let frame_bytes = taken.length_bytes - net_header_bytes as u64;
-        if frame_bytes > (MAX_FRAME_BYTES + TAG_BYTES) as u64
+        if frame_bytes > (MAX_LARGE_FRAME_BYTES + TAG_BYTES) as u64
             || taken.piece_count as usize > MAX_PIECES
         {
             return Err(DropReason::Oversized);
@@ -237,17 +245,17 @@ impl TransmitQueue {
             let copy = |first: &mut _| unsafe {
                 copy_first(pieces, net_header_bytes, &mut net_header, first)
             };
-            let parsed = frame.header.read(copy);
-            // The standard lets a device ignore bits it did not offer, but the frame would then
-            // leave without its checksum or too long for anybody.
-            if net_header[0] & NEEDS_CHECKSUM != 0 || net_header[1] != 0 {
-                return Err(DropReason::OffloadNotNegotiated);
-            }
-            parsed?;
+            frame.header.read(copy)?;
             let tag_bytes = frame.header.taken_bytes() - frame.header.length_bytes();
-            #[expect(clippy::cast_possible_truncation, reason = "checked against MAX_FRAME_BYTES")]
+            #[expect(clippy::cast_possible_truncation, reason = "checked against the largest")]
             let length_bytes = frame_bytes as u32 - tag_bytes as u32;
-            if length_bytes as usize > MAX_FRAME_BYTES {
+            let net_header = NetHeader::from_bytes(&net_header);
+            if !net_header.is_plain() {
+                let length_bytes = length_bytes as usize;
+                frame.offload = interpret(&net_header, self.sender, &frame.header, length_bytes)?;
+            }
+            // One that is to be cut is as long as IP can say, and was checked to be.
+            if length_bytes as usize > MAX_FRAME_BYTES && frame.offload.segmentation.is_none() {
                 return Err(DropReason::Oversized);
             }
             let start = segments.len();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge::{DEFAULT_ADDRESSES, DEFAULT_AGEING, Fdb, VlanPolicy};
-use datapath::{Datapath, PeerEventfd, PollMode, Settings};
+use datapath::{Datapath, PeerEventfd, PollMode, PortTraits, Settings};
 use frame::{PortId, VlanId};
 use rustix::event::{EventfdFlags, eventfd};
 use virtio::testing::{Buffer, Driver, TestMemory};
@@ -74,7 +74,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn plug_in(datapath: &mut Datapath, policy: &VlanPolicy) -> Self {
-        let port = datapath.add_port(policy, NO_LIMIT).unwrap();
+        let port = datapath.add_port(policy, NO_LIMIT, PortTraits::default()).unwrap();
         let (transmitq, mut receiveq) = (Ring::new(), Ring::new());
         for _ in 0..QUEUE_ENTRIES {
             let head = receiveq.take_head();

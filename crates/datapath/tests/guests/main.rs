@@ -4,7 +4,7 @@ mod driver;
 
 use std::time::{Duration, Instant};
 
-use datapath::{Datapath, Event, PollMode};
+use datapath::{Datapath, Event, PollMode, PortTraits};
 use driver::{
     ALICE, BOB, BROADCAST, CAROL, Guest, NO_LIMIT, QUEUE_ENTRIES, access, frame, start, wait_for,
 };
@@ -298,7 +298,7 @@ fn port_that_changes_its_vlan_is_forgotten_in_the_old_one() {
     alice.receive();
     carol.receive();
 
-    datapath.set_policy(bob.port, &access(2), NO_LIMIT);
+    datapath.set_port(bob.port, &access(2), NO_LIMIT, PortTraits::default());
     alice.send(&frame(BOB, ALICE, &[4; 46]));
 
     assert_eq!(carol.receive(), frame(BOB, ALICE, &[4; 46]));

@@ -51,6 +51,13 @@ impl Receiver {
         self.0.contains(bit) && (!has_cwr || self.0.contains(Features::NET_GUEST_ECN))
     }
 
+    /// Says whether it takes large TCP frames of any kind.
+    #[must_use]
+    #[inline]
+    pub const fn takes_large_tcp(self) -> bool {
+        self.takes(SegmentationKind::Tcp4, false) || self.takes(SegmentationKind::Tcp6, false)
+    }
+
     /// How a frame with this left to do goes to it, with or without a tag.
     #[must_use]
     #[inline]

@@ -52,7 +52,7 @@ impl<'a> Leaving<'a> {
     }
 }
 
-/// The private copy. Made once a thread and used again: clearing it costs more than filling it.
+/// The private copy, of no frame at first. Made once a thread and used again: clearing it costs more than filling it.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     bytes: [u8; HEAD_BYTES],
@@ -116,6 +116,12 @@ impl Head {
         if length_bytes < self.length_bytes {
             self.length_bytes = length_bytes;
         }
+    }
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self::EMPTY
     }
 }
 

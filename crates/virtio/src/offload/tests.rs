@@ -5,7 +5,7 @@ mod flow;
 mod hostile;
 mod kernel;
 
-pub(super) use flow::{ACK, CWR, FIN, Flow, GUEST, PSH, Received, TCP4, flows, read, sum};
+pub(crate) use flow::{ACK, CWR, FIN, Flow, GUEST, PSH, Received, TCP4, flows, read, sum};
 
 use frame::{Checksum, Completing, DropReason, Offload, Segmentation, VlanTag};
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ pub(super) fn cut(
 }
 
 /// Payload in which no two places look alike.
-pub(super) fn payload(length: usize) -> Vec<u8> {
+pub(crate) fn payload(length: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect()
 }
 

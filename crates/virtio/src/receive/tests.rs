@@ -1,5 +1,9 @@
 //! What a guest's receive buffers look like, and what ends up in them.
 
+#![allow(unsafe_code)]
+
+mod offloads;
+
 use std::sync::Arc;
 
 use frame::{Outgoing, Segment};

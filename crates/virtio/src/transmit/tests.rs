@@ -3,6 +3,7 @@
 mod drops;
 mod faults;
 mod notifications;
+mod offloads;
 
 use std::sync::Arc;
 

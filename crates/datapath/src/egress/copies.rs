@@ -1,0 +1,117 @@
+//! Carrying out one order: a copy, or what it takes to make a frame ready for its receiver.
+
+use frame::{Burst, DropReason, Frame, HEADER_BYTES, Outgoing, TAG_BYTES, VlanTag};
+use virtio::QueueFault;
+use virtio::offload::{Delivery, Head, Leaving, NetHeader, Segments, complete};
+
+use super::Tally;
+use crate::queue::{Departure, Order, Queue, Undelivered};
+
+/// Carries out one order.
+#[inline]
+pub(super) fn deliver(
+    queue: &mut Queue,
+    burst: &Burst,
+    order: &Order,
+    head: &mut Head,
+    tally: &mut Tally,
+) -> Result<(), QueueFault> {
+    let frame = &burst.frames[order.frame];
+    if !frame.offload.is_none() {
+        return deliver_offloaded(queue, burst, order, head, tally);
+    }
+    let outcome = match order.tag {
+        _ if frame.length_bytes > queue.traits.limit_bytes => {
+            Err(Undelivered::Dropped(DropReason::EgressOversized))
+        }
+        None => {
+            let header = frame.header.untagged();
+            queue.deliver(&Outgoing::new(header, burst.segments_of(frame)))
+        }
+        Some(tag) => deliver_tagged(queue, burst, frame, tag),
+    };
+    tally.note(outcome, frame.length_bytes as usize)
+}
+
+/// A copy that leaves with a tag, in a function of its own so that others do not clear the place
+/// where its header is put together.
+#[inline(never)]
+fn deliver_tagged(
+    queue: &mut Queue,
+    burst: &Burst,
+    frame: &Frame,
+    tag: VlanTag,
+) -> Result<(), Undelivered> {
+    let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
+    let header = frame.header.with_tag(tag, &mut scratch);
+    queue.deliver(&Outgoing::new(header, burst.segments_of(frame)))
+}
+
+/// A copy of a frame that something is left to be done to, unless its receiver does it.
+#[inline(never)]
+fn deliver_offloaded(
+    queue: &mut Queue,
+    burst: &Burst,
+    order: &Order,
+    head: &mut Head,
+    tally: &mut Tally,
+) -> Result<(), QueueFault> {
+    let frame = &burst.frames[order.frame];
+    if frame.piece_bytes() > queue.traits.limit_bytes {
+        return tally.note(Err(Undelivered::Dropped(DropReason::EgressOversized)), 0);
+    }
+    let segments = burst.segments_of(frame);
+    let leaving = Leaving { header: &frame.header, tag: order.tag, segments };
+    match queue.receiver().delivery(&frame.offload, order.tag.is_some()) {
+        Delivery::Whole(net_header) => {
+            let outcome = deliver_whole(queue, net_header, &leaving);
+            tally.note(outcome, frame.length_bytes as usize)
+        }
+        Delivery::Completed => {
+            let completing = complete(&frame.offload, &leaving, head);
+            let outcome = completing
+                .map_err(Undelivered::Dropped)
+                .and_then(|completing| queue.depart(Departure::Completing(completing)));
+            tally.note(outcome, frame.length_bytes as usize)
+        }
+        Delivery::Cut => match Segments::new(&frame.offload, &leaving, head) {
+            Ok(pieces) => deliver_pieces(queue, pieces, leaving.tag_bytes(), tally),
+            Err(reason) => tally.note(Err(Undelivered::Dropped(reason)), 0),
+        },
+    }
+}
+
+/// A copy as its frame lies.
+pub(super) fn deliver_whole(
+    queue: &mut Queue,
+    net_header: NetHeader,
+    frame: &Leaving<'_>,
+) -> Result<(), Undelivered> {
+    let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
+    let header = match frame.tag {
+        None => frame.header.untagged(),
+        Some(tag) => frame.header.with_tag(tag, &mut scratch),
+    };
+    queue.depart(Departure::Whole(net_header, Outgoing::new(header, frame.segments)))
+}
+
+/// The pieces of a large frame: each is a copy of its own, and a full ring may take some of them.
+fn deliver_pieces(
+    queue: &mut Queue,
+    mut pieces: Segments<'_>,
+    tag_bytes: usize,
+    tally: &mut Tally,
+) -> Result<(), QueueFault> {
+    let limit_bytes = queue.traits.limit_bytes as usize;
+    tally.further += pieces.frames_left().saturating_sub(1) as u64;
+    while let Some(piece) = pieces.next_frame() {
+        let length_bytes = piece.length_bytes() - tag_bytes;
+        let outcome = if length_bytes > limit_bytes {
+            Err(Undelivered::Dropped(DropReason::EgressOversized))
+        } else {
+            queue.depart(Departure::Completing(piece))
+        };
+        tally.note(outcome, length_bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Copies that need more than being copied, because of what is left to do to their frame.
+
+use frame::{Completing, DropReason, Joined, Outgoing, Reader};
+use virtio::offload::{NetHeader, Receiver};
+
+use super::{Kind, Queue, Receiveq, RingState, Undelivered};
+
+/// A frame as it leaves by one queue.
+#[derive(Debug)]
+pub(crate) enum Departure<'a> {
+    /// As it lies, what is left to do in the net header. One that asks for nothing may go anywhere.
+    Whole(NetHeader, Outgoing<'a>),
+    /// Its checksum is completed by the copy.
+    Completing(Completing<'a>),
+}
+
+impl Receiveq {
+    pub(super) fn takes_frames(&self) -> bool {
+        self.state == RingState::Running && self.is_enabled
+    }
+}
+
+impl Queue {
+    /// What the far side takes beside ready frames.
+    #[inline]
+    pub(crate) fn receiver(&self) -> Receiver {
+        match &self.kind {
+            Kind::Guest { receiveq: Some(receiveq), .. } if self.traits.has_offloads => {
+                receiveq.ring.receiver()
+            }
+            Kind::Guest { .. } | Kind::Interface(_) => Receiver::PLAIN,
+        }
+    }
+
+    /// As [`deliver`](Self::deliver), for a frame that is not just copied.
+    pub(crate) fn depart(&mut self, departure: Departure<'_>) -> Result<(), Undelivered> {
+        match &mut self.kind {
+            Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {
+                match departure {
+                    Departure::Whole(net_header, frame) => {
+                        receiveq.ring.deliver_with(net_header, &frame)?;
+                    }
+                    Departure::Completing(frame) => receiveq.ring.deliver_completing(frame)?,
+                }
+                Ok(())
+            }
+            Kind::Interface(queue) if !self.is_leaving => match departure {
+                Departure::Whole(_, frame) => queue.send(&frame),
+                Departure::Completing(frame) => queue.send_completing(frame),
+            }
+            .map_err(Undelivered::Dropped),
+            Kind::Guest { .. } | Kind::Interface(_) => {
+                Err(Undelivered::Dropped(DropReason::PortDown))
+            }
+        }
+    }
+
+    /// The same for several frames that were joined into one of `length_bytes` bytes, for a guest
+    /// that takes large frames.
+    pub(crate) fn depart_joined<'a>(
+        &mut self,
+        net_header: NetHeader,
+        length_bytes: usize,
+        frame: Joined<'a, impl Iterator<Item = Reader<'a>>>,
+    ) -> Result<(), Undelivered> {
+        match &mut self.kind {
+            Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {
+                Ok(receiveq.ring.deliver_joined(net_header, length_bytes, frame)?)
+            }
+            Kind::Guest { .. } | Kind::Interface(_) => {
+                Err(Undelivered::Dropped(DropReason::PortDown))
+            }
+        }
+    }
+}
