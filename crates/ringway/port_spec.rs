@@ -174,6 +174,8 @@ pub(crate) struct Settings {
     pub(crate) policy: VlanPolicy,
     pub(crate) learn_limit: u32,
     pub(crate) traits: PortTraits,
+    /// The MTU among them was chosen.
+    pub(crate) has_mtu: bool,
     pub(crate) connection: Connection,
 }
 
@@ -205,7 +207,8 @@ impl PortSpec {
             PortType::AfXdp => self.af_xdp()?,
         };
         let learn_limit = self.learn_limit();
-        Ok(Settings { policy, learn_limit, traits, connection })
+        let has_mtu = self.mtu.is_some();
+        Ok(Settings { policy, learn_limit, traits, has_mtu, connection })
     }
 
     /// Its VLANs.

@@ -50,7 +50,8 @@ pub(crate) fn port(switch: &Switch, port: &Port) -> Value {
             report["rings_enabled"] = json!(guest.guest.enabled_rings());
             report["features"] = json!(guest.guest.features().to_string());
             report["memory_bytes"] = json!(guest.guest.memory_bytes());
-            report["mtu"] = json!(guest.guest.mtu());
+            report["mtu"] = json!(port.settings.traits.mtu());
+            report["mtu_of_front_end"] = json!(guest.guest.mtu());
             report["faults"] = json!(statistics.total.faults);
             report["last_fault"] = json!(port.faults.last.as_ref().map(last_fault));
         }
@@ -59,6 +60,8 @@ pub(crate) fn port(switch: &Switch, port: &Port) -> Value {
             report["program"] =
                 json!(if uplink.interface.is_native() { "native" } else { "generic" });
             report["queues"] = json!(uplink.interface.queue_count());
+            let mtu = port.settings.traits.mtu().min(uplink.interface.mtu_bytes());
+            report["mtu"] = json!(mtu);
             report["interface"] = link(&uplink.interface);
         }
     }

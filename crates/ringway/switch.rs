@@ -171,6 +171,7 @@ impl Switch {
             }
             Connection::AfXdp { interface, zero_copy, force } => {
                 let (uplink, queues) = Uplink::open(interface, *zero_copy, *force, &mut self.pool)?;
+                uplink.check_mtu(settings)?;
                 let (mode, count) = (uplink.interface.mode().as_str(), queues.len());
                 for queue in queues {
                     self.datapath.add_xdp_queue(id, queue);

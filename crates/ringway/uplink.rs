@@ -5,7 +5,7 @@
 
 use datapath::afxdp::{self, Interface, UmemPool, XdpQueue};
 
-use crate::port_spec::ZeroCopy;
+use crate::port_spec::{Settings, ZeroCopy};
 use crate::refusal::Refusal;
 
 /// A taken interface.
@@ -38,5 +38,17 @@ impl Uplink {
         Interface::open(interface, &settings, pool)
             .map(|(interface, queues)| (Self { interface }, queues))
             .map_err(|error| Refusal::caused_by(&error))
+    }
+
+    /// Refuses an MTU that was chosen larger than the interface's.
+    pub(crate) fn check_mtu(&self, settings: &Settings) -> Result<(), Refusal> {
+        let (mtu, limit) = (settings.traits.mtu(), self.interface.mtu_bytes());
+        if !settings.has_mtu || mtu <= limit {
+            return Ok(());
+        }
+        let interface = self.interface.name();
+        let cause = format!("{interface} had an MTU of {limit} when it was taken, not {mtu}");
+        let hint = format!("ip link set dev {interface} mtu {mtu} and add the port anew");
+        Err(Refusal::new(cause).hint(hint))
     }
 }

@@ -4,8 +4,6 @@
 
 use std::io;
 
-use crate::umem::CHUNK_BYTES;
-
 /// Why an interface could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -72,8 +70,8 @@ pub enum SocketError {
     },
     /// A frame would not fit the memory that one frame gets.
     #[error(
-        "{interface} has an MTU of {mtu_bytes} bytes and a frame must fit one chunk of \
-         {CHUNK_BYTES}: at most {limit_bytes} (ip link set dev {interface} mtu {limit_bytes})"
+        "{interface} has an MTU of {mtu_bytes} bytes, with this driver and kernel it may have \
+         {limit_bytes} at most (ip link set dev {interface} mtu {limit_bytes})"
     )]
     MtuTooLarge {
         /// The interface.

@@ -1,8 +1,8 @@
 //! An interface taken as uplink: everything that is done to it once, and undone on drop.
 //!
 //! Opening checks first and changes later, so a refusal leaves the interface as it was found:
-//! it exists, is no loopback, is not in use by the host, has an MTU whose frames fit a chunk, has
-//! not more channels than there can be sockets. Then the XDP program is attached (which refuses a
+//! it exists, is no loopback, is not in use by the host, has no larger MTU than the switch takes,
+//! has not more channels than there can be sockets. Then the XDP program is attached (which refuses a
 //! second one), every receive channel gets a socket, and the sockets go into the program's map.
 //! A channel without socket would lose its frames silently.
 //!
@@ -14,16 +14,23 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use frame::{ETHERNET_HEADER_BYTES, MAX_FRAME_BYTES};
+
 use crate::ioctl::Device;
 use crate::occupancy::check_unused;
 use crate::offloads::Offloads;
 use crate::pool::{Binding, Bound};
 use crate::program::{Attachment, Program};
+use crate::socket::Terms;
 use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES};
 use crate::{SocketError, UmemPool, XdpQueue, sys};
 
 /// Largest MTU whose frames, with Ethernet header and one tag, fit a chunk.
-const MTU_LIMIT_BYTES: u32 = CHUNK_BYTES - HEADROOM_BYTES - 18;
+const CHUNK_MTU_BYTES: u32 = CHUNK_BYTES - HEADROOM_BYTES - 18;
+
+/// Largest MTU of all: that of the longest frame.
+#[expect(clippy::cast_possible_truncation, reason = "9,202")]
+const MTU_LIMIT_BYTES: u32 = (MAX_FRAME_BYTES - ETHERNET_HEADER_BYTES) as u32;
 
 /// How long an interface that has a program or sockets already is tried again. A process that is
 /// killed loses them only when its memory has been unmapped, and a queue is freed after that, by a
@@ -111,6 +118,7 @@ pub struct Interface {
     offloads: Offloads,
     _promiscuous: OwnedFd,
     mode: Mode,
+    mtu_bytes: u32,
     queue_count: u32,
     at_opening: LinkStatistics,
 }
@@ -131,7 +139,7 @@ impl Interface {
         if !settings.force {
             check_unused(&device)?;
         }
-        let mtu_bytes = check_mtu(&device)?;
+        let mtu_bytes = check_mtu(&device, MTU_LIMIT_BYTES)?;
         let channels = check_channels(&device, settings.max_queues)?;
         sys::lift_locked_memory_limit();
         let failed = |call| SocketError::system(call, name);
@@ -139,7 +147,10 @@ impl Interface {
 
         let program = wait_for_predecessor(|| Program::attach(name, device.index(), channels))?;
         let mut binding = Binding::new(&device, channels, settings.zero_copy, pool);
-        let (bound, mode) = wait_for_predecessor(|| binding.attempt())?;
+        let (bound, terms) = wait_for_predecessor(|| binding.attempt())?;
+        if !terms.is_multi_buffer {
+            check_mtu(&device, CHUNK_MTU_BYTES)?;
+        }
         let promiscuous = device.make_promiscuous().map_err(failed("make promiscuous"))?;
         let offloads = Offloads::switch_off(&device, settings.force)?;
         let at_opening = read_statistics(name);
@@ -148,23 +159,24 @@ impl Interface {
             program,
             offloads,
             _promiscuous: promiscuous,
-            mode,
+            mode: terms.mode,
+            mtu_bytes,
             queue_count: channels,
             at_opening,
         };
-        let queues = interface.connect(bound, mtu_bytes)?;
+        let queues = interface.connect(bound, terms)?;
         Ok((interface, queues))
     }
 
     /// Puts the sockets into the program's map: from now on frames arrive.
-    fn connect(&self, bound: Vec<Bound>, mtu_bytes: u32) -> Result<Vec<XdpQueue>, SocketError> {
+    fn connect(&self, bound: Vec<Bound>, terms: Terms) -> Result<Vec<XdpQueue>, SocketError> {
         (0..)
             .zip(bound)
             .map(|(queue, bound)| {
                 let subject = format!("{} queue {queue}", self.device.name());
                 let failed = SocketError::system("insert socket into XSKMAP", subject);
                 self.program.insert(queue, bound.socket.fd.as_fd()).map_err(failed)?;
-                Ok(XdpQueue::new(bound, queue, mtu_bytes))
+                Ok(XdpQueue::new(bound, queue, self.mtu_bytes, terms))
             })
             .collect()
     }
@@ -179,6 +191,12 @@ impl Interface {
     #[must_use]
     pub const fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// The interface's MTU when it was opened, in bytes.
+    #[must_use]
+    pub const fn mtu_bytes(&self) -> u32 {
+        self.mtu_bytes
     }
 
     /// Says whether the driver runs the program itself (native XDP); otherwise the kernel's slower
@@ -226,14 +244,14 @@ fn find(name: &str) -> Result<Device, SocketError> {
     Ok(device)
 }
 
-fn check_mtu(device: &Device) -> Result<u32, SocketError> {
+fn check_mtu(device: &Device, limit_bytes: u32) -> Result<u32, SocketError> {
     let failed = SocketError::system("read mtu", device.name());
     let mtu_bytes = device.mtu_bytes().map_err(failed)?;
-    if mtu_bytes > MTU_LIMIT_BYTES {
+    if mtu_bytes > limit_bytes {
         return Err(SocketError::MtuTooLarge {
             interface: device.name().to_owned(),
             mtu_bytes,
-            limit_bytes: MTU_LIMIT_BYTES,
+            limit_bytes,
         });
     }
     Ok(mtu_bytes)

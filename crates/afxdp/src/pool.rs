@@ -1,5 +1,6 @@
 //! Which UMEM an interface's sockets get: one for each mode, shared by all interfaces and over
-//! time, as far as its chunks last.
+//! time, as far as its chunks last. (One more for each if some drivers take no frames in several
+//! buffers.)
 //!
 //! ```text
 //!   group: copy                            group: zero copy
@@ -23,7 +24,7 @@ use std::sync::{Arc, Weak};
 
 use crate::chunks::Part;
 use crate::ioctl::Device;
-use crate::socket::{Place, Socket, Source};
+use crate::socket::{Place, Socket, Source, Terms};
 use crate::umem::Umem;
 use crate::{Mode, SocketError, ZeroCopy};
 
@@ -34,7 +35,7 @@ const ROOM_QUEUES: std::ops::RangeInclusive<u32> = 3..=16;
 /// A UMEM and the sockets that share it.
 #[derive(Debug)]
 struct Group {
-    mode: Mode,
+    terms: Terms,
     umem: Arc<Umem>,
     sockets: Vec<Weak<OwnedFd>>,
 }
@@ -80,10 +81,10 @@ impl UmemPool {
         self.groups.retain(|group| !group.sockets.is_empty());
     }
 
-    /// Chunks for so many queues in a group of this mode, and a socket to share its UMEM with.
-    fn join(&mut self, mode: Mode, queues: u32) -> Option<(Vec<Part>, Arc<OwnedFd>)> {
+    /// Chunks for so many queues in a group of these terms, and a socket to share its UMEM with.
+    fn join(&mut self, terms: Terms, queues: u32) -> Option<(Vec<Part>, Arc<OwnedFd>)> {
         self.forget_the_gone();
-        let mut groups = self.groups.iter().filter(|group| group.mode == mode);
+        let mut groups = self.groups.iter().filter(|group| group.terms == terms);
         groups.find_map(|group| Some((Part::take_several(&group.umem, queues)?, group.socket()?)))
     }
 
@@ -93,7 +94,7 @@ impl UmemPool {
     }
 
     /// Notes sockets that were bound.
-    fn note(&mut self, mode: Mode, bound: &[Bound]) {
+    fn note(&mut self, terms: Terms, bound: &[Bound]) {
         for Bound { socket, part } in bound {
             let is_theirs = |group: &&mut Group| Arc::ptr_eq(&group.umem, part.umem());
             let socket = Arc::downgrade(&socket.fd);
@@ -101,7 +102,7 @@ impl UmemPool {
                 Some(group) => group.sockets.push(socket),
                 None => {
                     let umem = Arc::clone(part.umem());
-                    self.groups.push(Group { mode, umem, sockets: vec![socket] });
+                    self.groups.push(Group { terms, umem, sockets: vec![socket] });
                 }
             }
         }
@@ -117,7 +118,7 @@ pub(crate) struct Binding<'a> {
     pool: &'a mut UmemPool,
     /// Chunks of an attempt that came to nothing because a queue was still taken, to be used in
     /// the next: queue by queue, the kernel binds none before it has let go of them there.
-    tried: Option<(Mode, Vec<Part>)>,
+    tried: Option<(Terms, Vec<Part>)>,
     /// Likewise those of a UMEM that was made for this interface.
     fresh: Option<Vec<Part>>,
 }
@@ -133,11 +134,11 @@ impl<'a> Binding<'a> {
         Self { device, queues, wish, pool, tried: None, fresh: None }
     }
 
-    /// Binds all sockets, in the best mode that the wish and the driver allow.
-    pub(crate) fn attempt(&mut self) -> Result<(Vec<Bound>, Mode), SocketError> {
+    /// Binds all sockets, on the best terms that the wish, the driver and the kernel allow.
+    pub(crate) fn attempt(&mut self) -> Result<(Vec<Bound>, Terms), SocketError> {
         if self.wish != ZeroCopy::Never {
             match self.attempt_in(Mode::ZeroCopy)? {
-                Ok(bound) => return Ok((bound, Mode::ZeroCopy)),
+                Ok(bound) => return Ok(bound),
                 Err(source) if self.wish == ZeroCopy::Always => {
                     let interface = self.device.name().to_owned();
                     return Err(SocketError::NoZeroCopy { interface, queue: 0, source });
@@ -145,27 +146,36 @@ impl<'a> Binding<'a> {
                 Err(_) => {}
             }
         }
-        let bound = self.attempt_in(Mode::Copy)?;
-        bound.map(|bound| (bound, Mode::Copy)).map_err(|error| self.place(0).refused(error))
+        self.attempt_in(Mode::Copy)?.map_err(|error| self.place(0).refused(error))
     }
 
-    /// The same in one mode: with a UMEM that is there if that can be, else with a new one. The
-    /// inner error is the refusal of the first socket.
-    fn attempt_in(&mut self, mode: Mode) -> Result<io::Result<Vec<Bound>>, SocketError> {
-        if let Some((mut parts, socket)) = self.parts_to_share(mode) {
-            match self.bind(&mut parts, mode, Source::Share(socket.as_fd())) {
-                Ok(Ok(sockets)) => return Ok(Ok(self.note(mode, sockets, parts))),
+    /// The same in one mode: for frames in several buffers if that can be. The inner error is the
+    /// refusal of the first socket.
+    fn attempt_in(&mut self, mode: Mode) -> Result<io::Result<(Vec<Bound>, Terms)>, SocketError> {
+        let terms = Terms { mode, is_multi_buffer: true };
+        if let Ok(bound) = self.attempt_on(terms)? {
+            return Ok(Ok((bound, terms)));
+        }
+        let terms = Terms { mode, is_multi_buffer: false };
+        Ok(self.attempt_on(terms)?.map(|bound| (bound, terms)))
+    }
+
+    /// The same on these terms: with a UMEM that is there if that can be, else with a new one.
+    fn attempt_on(&mut self, terms: Terms) -> Result<io::Result<Vec<Bound>>, SocketError> {
+        if let Some((mut parts, socket)) = self.parts_to_share(terms) {
+            match self.bind(&mut parts, terms, Source::Share(socket.as_fd())) {
+                Ok(Ok(sockets)) => return Ok(Ok(self.note(terms, sockets, parts))),
                 // The device cannot have this UMEM; it may get one of its own.
                 Ok(Err(_)) => {}
                 Err(error) => {
-                    self.tried = Some((mode, parts));
+                    self.tried = Some((terms, parts));
                     return Err(error);
                 }
             }
         }
         let mut parts = self.fresh_parts()?;
-        match self.bind(&mut parts, mode, Source::Register(mode)) {
-            Ok(Ok(sockets)) => Ok(Ok(self.note(mode, sockets, parts))),
+        match self.bind(&mut parts, terms, Source::Register(terms)) {
+            Ok(Ok(sockets)) => Ok(Ok(self.note(terms, sockets, parts))),
             refused => {
                 self.fresh = Some(parts);
                 refused.map(|outcome| outcome.map(|_| Vec::new()))
@@ -178,7 +188,7 @@ impl<'a> Binding<'a> {
     fn bind(
         &self,
         parts: &mut [Part],
-        mode: Mode,
+        terms: Terms,
         source: Source<'_>,
     ) -> Result<io::Result<Vec<Socket>>, SocketError> {
         let mut sockets: Vec<Socket> = Vec::with_capacity(parts.len());
@@ -190,7 +200,7 @@ impl<'a> Binding<'a> {
                 Err(error) if sockets.is_empty() && !is_busy(&error) => return Ok(Err(error)),
                 Err(error) => return Err(place.refused(error)),
             }
-            if mode == Mode::ZeroCopy {
+            if terms.mode == Mode::ZeroCopy {
                 part.let_rest();
             }
         }
@@ -198,23 +208,23 @@ impl<'a> Binding<'a> {
     }
 
     /// Notes sockets that were bound, for others to share the UMEM with.
-    fn note(&mut self, mode: Mode, sockets: Vec<Socket>, parts: Vec<Part>) -> Vec<Bound> {
+    fn note(&mut self, terms: Terms, sockets: Vec<Socket>, parts: Vec<Part>) -> Vec<Bound> {
         let numbered = sockets.into_iter().zip(parts);
         let bound = numbered.map(|(socket, part)| Bound { socket, part }).collect::<Vec<_>>();
-        self.pool.note(mode, &bound);
+        self.pool.note(terms, &bound);
         bound
     }
 
     /// Chunks of a UMEM that is there, and a socket to share it with: those of an attempt before,
     /// if there was one.
-    fn parts_to_share(&mut self, mode: Mode) -> Option<(Vec<Part>, Arc<OwnedFd>)> {
+    fn parts_to_share(&mut self, terms: Terms) -> Option<(Vec<Part>, Arc<OwnedFd>)> {
         if let Some((tried, parts)) = self.tried.take()
-            && tried == mode
+            && tried == terms
             && let Some(socket) = self.pool.socket_of(parts.first()?.umem())
         {
             return Some((parts, socket));
         }
-        self.pool.join(mode, self.queues)
+        self.pool.join(terms, self.queues)
     }
 
     /// Chunks of a new UMEM, or of one that was made for an attempt before.
@@ -246,27 +256,29 @@ fn new_umem(queues: u32) -> io::Result<Arc<Umem>> {
 mod tests {
     use super::*;
 
+    const COPY: Terms = Terms { mode: Mode::Copy, is_multi_buffer: true };
+
     /// Notes queues with these descriptors in place of sockets, of a new UMEM.
-    fn note(pool: &mut UmemPool, mode: Mode, queues: u32) -> (Vec<Part>, Vec<Arc<OwnedFd>>) {
+    fn note(pool: &mut UmemPool, terms: Terms, queues: u32) -> (Vec<Part>, Vec<Arc<OwnedFd>>) {
         let umem = new_umem(queues).unwrap();
         let parts = Part::take_several(&umem, queues).unwrap();
         let file = || Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
         let fds: Vec<_> = (0..queues).map(|_| file()).collect();
         let sockets = fds.iter().map(Arc::downgrade).collect();
-        pool.groups.push(Group { mode, umem, sockets });
+        pool.groups.push(Group { terms, umem, sockets });
         (parts, fds)
     }
 
     #[test]
-    fn interface_joins_the_group_of_its_mode_while_there_is_room() {
+    fn interface_joins_the_group_of_its_terms_while_there_is_room() {
         let mut pool = UmemPool::new();
-        let (parts, _sockets) = note(&mut pool, Mode::Copy, 1);
+        let (parts, _sockets) = note(&mut pool, COPY, 1);
 
-        assert!(pool.join(Mode::ZeroCopy, 1).is_none());
-        let (joined, _) = pool.join(Mode::Copy, 3).unwrap();
+        assert!(pool.join(Terms { mode: Mode::ZeroCopy, ..COPY }, 1).is_none());
+        let (joined, _) = pool.join(COPY, 3).unwrap();
 
         assert!(joined.iter().all(|part| Arc::ptr_eq(part.umem(), parts[0].umem())));
-        assert!(pool.join(Mode::Copy, 1).is_none());
+        assert!(pool.join(COPY, 1).is_none());
     }
 
     #[test]
@@ -279,12 +291,12 @@ mod tests {
     #[test]
     fn group_goes_with_its_last_socket_and_not_before() {
         let mut pool = UmemPool::new();
-        let (_parts, mut sockets) = note(&mut pool, Mode::Copy, 2);
+        let (_parts, mut sockets) = note(&mut pool, COPY, 2);
 
         sockets.remove(0);
-        assert!(pool.join(Mode::Copy, 1).is_some());
+        assert!(pool.join(COPY, 1).is_some());
         sockets.clear();
-        assert!(pool.join(Mode::Copy, 1).is_none());
+        assert!(pool.join(COPY, 1).is_none());
 
         assert_eq!(pool.free_chunks(), []);
     }

@@ -11,9 +11,8 @@
 //! It is attached by a BPF link: the attachment lasts as long as the link's descriptor is open, so
 //! it is gone when the process is, also on `kill -9`. linux/bpf.h; instructions: RFC 9669.
 //!
-//! The program does not declare that it can handle frames in several buffers
-//! (`BPF_F_XDP_HAS_FRAGS`). Drivers then deliver every frame in one buffer, and veth stops its
-//! peer from sending merged (GSO) frames, which nothing here could forward.
+//! The program declares that it can handle frames in several buffers (`BPF_F_XDP_HAS_FRAGS`, Linux
+//! 5.18): drivers then take it with an MTU for jumbo frames, too. It passes them on as they are.
 
 #![allow(unsafe_code)]
 
@@ -32,6 +31,7 @@ const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+const XDP_HAS_FRAGS: u32 = 1 << 5;
 const XDP_PASS: i32 = 2;
 const BPF_REDIRECT_MAP: i32 = 51;
 /// Room for the verifier's log: it has a few lines about six instructions.
@@ -185,11 +185,16 @@ fn load(map: &OwnedFd, interface: &str) -> Result<OwnedFd, SocketError> {
         log_size: 0,
         log_buffer: 0,
         kernel_version: 0,
-        flags: 0,
+        flags: XDP_HAS_FRAGS,
         name,
         interface_index: 0,
         expected_attach_type: BPF_XDP,
     };
+    if let Ok(program) = sys::bpf_object(BPF_PROG_LOAD, &mut attributes) {
+        return Ok(program);
+    }
+    // Kernels before 5.18 do not know the flag.
+    attributes.flags = 0;
     let refusal = match sys::bpf_object(BPF_PROG_LOAD, &mut attributes) {
         Ok(program) => return Ok(program),
         Err(refusal) => refusal,

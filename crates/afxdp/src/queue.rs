@@ -28,6 +28,7 @@
 //!
 //! A frame of up to 64 bytes lies wholly in its private header and is written to a free chunk.
 
+mod jumbo;
 mod send;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,10 +38,11 @@ use frame::{Burst, DropReason, SegmentRange};
 use crate::chunks::{Chunk, Part};
 use crate::pool::Bound;
 use crate::rings::Descriptor;
-use crate::socket::Socket;
+use crate::socket::{Socket, Terms};
 use crate::statistics::XdpStatistics;
 use crate::sys;
 use crate::umem::{RECEIVE_CHUNKS, SEND_CHUNKS, chunk_of};
+use jumbo::Jumbo;
 
 /// One receive queue of an uplink, owned by one poll thread. Methods never wait. Drop it when nothing
 /// is [`outstanding`](Self::outstanding) and no duplicate of its socket is left.
@@ -57,15 +59,17 @@ pub struct XdpQueue {
     /// Send chunks that are free.
     free: Vec<u64>,
     outstanding: usize,
-    /// The middle of a frame in several buffers: its remaining ones are dropped.
-    is_mid_frame: bool,
+    /// Frames may leave in several buffers.
+    is_multi_buffer: bool,
+    /// Frames that came in several buffers.
+    jumbo: Jumbo,
     /// The kernel last refused to send for a reason that trying again does not cure, such as an
     /// interface that is down. What lies in the ring waits for the next flush and wakes nobody.
     is_stalled: bool,
 }
 
 impl XdpQueue {
-    pub(crate) fn new(bound: Bound, queue: u32, mtu_bytes: u32) -> Self {
+    pub(crate) fn new(bound: Bound, queue: u32, mtu_bytes: u32, terms: Terms) -> Self {
         let Bound { socket, part } = bound;
         Self {
             back: Vec::with_capacity(RECEIVE_CHUNKS as usize),
@@ -75,7 +79,8 @@ impl XdpQueue {
             part,
             queue,
             outstanding: 0,
-            is_mid_frame: false,
+            is_multi_buffer: terms.is_multi_buffer,
+            jumbo: Jumbo::new(),
             is_stalled: false,
         }
     }
@@ -87,21 +92,21 @@ impl XdpQueue {
     }
 
     /// Takes up to `limit` frames, appends them to `burst` and returns how many. A frame's token
-    /// is its chunk's address. Runts and frames in several buffers are counted in the burst's
-    /// drops and do not count here.
+    /// is its chunk's address; of one in several buffers, see `jumbo.rs`. Runts and frames that are
+    /// too long are counted in the burst's drops and do not count here.
     pub fn receive(&mut self, burst: &mut Burst, limit: usize) -> usize {
         let before = burst.frames.len();
         for _ in 0..limit {
             let Some(descriptor) = self.socket.rx.pop() else { break };
-            let chunk = chunk_of(descriptor.address);
-            let taken = self.take(&descriptor, burst);
-            match taken {
+            if self.jumbo.concerns(&descriptor) {
+                self.take_buffer(descriptor, burst);
+                continue;
+            }
+            match self.take(&descriptor, burst) {
                 Ok(()) => self.outstanding += 1,
                 Err(reason) => {
-                    self.back.push(chunk);
-                    if let Some(reason) = reason {
-                        burst.dropped.count(reason);
-                    }
+                    self.back.push(chunk_of(descriptor.address));
+                    burst.dropped.count(reason);
                     burst.dropped_bytes += u64::from(descriptor.length_bytes);
                 }
             }
@@ -110,51 +115,35 @@ impl XdpQueue {
         burst.frames.len() - before
     }
 
-    /// Appends the frame of one descriptor, or says why not; a piece of a frame that was counted
-    /// with its first piece has no reason of its own.
-    fn take(
-        &mut self,
-        descriptor: &Descriptor,
-        burst: &mut Burst,
-    ) -> Result<(), Option<DropReason>> {
-        let was_mid_frame = self.is_mid_frame;
-        self.is_mid_frame = descriptor.options & libc::XDP_PKT_CONTD != 0;
-        if was_mid_frame {
-            return Err(None);
-        }
-        if self.is_mid_frame {
-            return Err(Some(DropReason::Oversized));
-        }
+    /// Appends the frame of one descriptor, or says why not.
+    fn take(&self, descriptor: &Descriptor, burst: &mut Burst) -> Result<(), DropReason> {
         let Descriptor { address, length_bytes, .. } = *descriptor;
         let umem = self.part.umem();
-        burst
-            .push_with(|frame, segments| {
-                let mut is_inside = true;
-                let parsed = frame.header.read(|first| {
-                    let count = umem.read(address, length_bytes, first);
-                    is_inside = count.is_some();
-                    count.unwrap_or_default()
-                });
-                if !is_inside {
-                    return Err(DropReason::Oversized);
-                }
-                parsed?;
-                let header = &frame.header;
-                let taken =
-                    u32::try_from(header.taken_bytes()).map_err(|_| DropReason::Oversized)?;
-                let rest = length_bytes.saturating_sub(taken);
-                let start = u32::try_from(segments.len()).map_err(|_| DropReason::Oversized)?;
-                if rest > 0 {
-                    let segment = umem.segment(address + u64::from(taken), rest);
-                    segments.push(segment.ok_or(DropReason::Oversized)?);
-                }
-                let tag_bytes = if header.tag().is_some() { 4 } else { 0 };
-                frame.segments = SegmentRange { start, count: u32::from(rest > 0) };
-                frame.length_bytes = length_bytes - tag_bytes;
-                frame.token = chunk_of(address);
-                Ok(())
-            })
-            .map_err(Some)
+        burst.push_with(|frame, segments| {
+            let mut is_inside = true;
+            let parsed = frame.header.read(|first| {
+                let count = umem.read(address, length_bytes, first);
+                is_inside = count.is_some();
+                count.unwrap_or_default()
+            });
+            if !is_inside {
+                return Err(DropReason::Oversized);
+            }
+            parsed?;
+            let header = &frame.header;
+            let taken = u32::try_from(header.taken_bytes()).map_err(|_| DropReason::Oversized)?;
+            let rest = length_bytes.saturating_sub(taken);
+            let start = u32::try_from(segments.len()).map_err(|_| DropReason::Oversized)?;
+            if rest > 0 {
+                let segment = umem.segment(address + u64::from(taken), rest);
+                segments.push(segment.ok_or(DropReason::Oversized)?);
+            }
+            let tag_bytes = if header.tag().is_some() { 4 } else { 0 };
+            frame.segments = SegmentRange { start, count: u32::from(rest > 0) };
+            frame.length_bytes = length_bytes - tag_bytes;
+            frame.token = chunk_of(address);
+            Ok(())
+        })
     }
 
     /// Takes back the chunk of a frame that was delivered or dropped everywhere. Each token that
@@ -162,7 +151,10 @@ impl XdpQueue {
     #[inline]
     pub fn complete(&mut self, token: u64) {
         self.outstanding = self.outstanding.saturating_sub(1);
-        self.back.push(token);
+        self.back.push(self.jumbo.chunk_of_token(token));
+        if self.jumbo.is_jumbo(token) {
+            self.jumbo.give_back(token, &mut self.back);
+        }
     }
 
     /// The same for a frame whose chunk another queue kept: `replacement`, which that queue's

@@ -36,6 +36,25 @@ pub(crate) struct Socket {
     pub(crate) completion: Consumer<u64>,
 }
 
+/// What a socket asks of the kernel, and all that share its UMEM with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) mode: Mode,
+    /// Frames may lie in several buffers (`XDP_USE_SG`, Linux 6.6): jumbo frames.
+    pub(crate) is_multi_buffer: bool,
+}
+
+impl Terms {
+    fn bind_flags(self) -> u16 {
+        let mode = match self.mode {
+            Mode::Copy => libc::XDP_COPY,
+            Mode::ZeroCopy => libc::XDP_ZEROCOPY,
+        };
+        let buffers = if self.is_multi_buffer { libc::XDP_USE_SG } else { 0 };
+        libc::XDP_USE_NEED_WAKEUP | mode | buffers
+    }
+}
+
 /// Where a socket is bound.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
@@ -64,8 +83,8 @@ impl Place<'_> {
 /// How a socket gets its UMEM.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source<'a> {
-    /// It registers it, and asks for this mode.
-    Register(Mode),
+    /// It registers it, on these terms.
+    Register(Terms),
     /// It shares that of a bound socket.
     Share(BorrowedFd<'a>),
 }
@@ -99,8 +118,7 @@ impl Socket {
         // Flags other than XDP_SHARED_UMEM are inherited and must not be given again.
         let (flags, shared) = match source {
             Source::Share(fd) => (libc::XDP_SHARED_UMEM, fd.as_raw_fd().cast_unsigned()),
-            Source::Register(Mode::Copy) => (libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY, 0),
-            Source::Register(Mode::ZeroCopy) => (libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY, 0),
+            Source::Register(terms) => (terms.bind_flags(), 0),
         };
         let address = libc::sockaddr_xdp {
             sxdp_family: u16::try_from(libc::AF_XDP).expect("AF_XDP is 44"),

@@ -9,6 +9,8 @@
 
 #[path = "veth/exchange.rs"]
 mod exchange;
+#[path = "veth/jumbo.rs"]
+mod jumbo;
 #[path = "veth/world.rs"]
 mod world;
 
@@ -340,30 +342,6 @@ fn interface_with_more_channels_than_sockets_is_refused() {
         let refusal = Interface::open("up0", &one, &mut UmemPool::new()).unwrap_err().to_string();
 
         assert!(refusal.contains("ethtool -L up0 combined 1"), "{refusal}");
-    });
-}
-
-#[test]
-fn mtu_whose_frames_do_not_fit_a_chunk_is_refused() {
-    in_namespace(|| {
-        make_pair();
-        ip("link set up0 mtu 9000");
-
-        let refusal = open("up0").unwrap_err();
-
-        assert!(matches!(refusal, SocketError::MtuTooLarge { mtu_bytes: 9_000, .. }), "{refusal}");
-    });
-}
-
-#[test]
-fn mtu_that_the_driver_cannot_serve_is_refused() {
-    in_namespace(|| {
-        make_pair();
-        ip("link set wire0 mtu 3700");
-
-        let refusal = open("up0").unwrap_err();
-
-        assert!(matches!(refusal, SocketError::DriverMtu { .. }), "{refusal}");
     });
 }
 

@@ -169,7 +169,8 @@ fn send_or_exchange(
         queue.orders.first().is_none_or(|order| !order.is_only || !queue.keeps(payload(order)));
     send(queue, burst, is_read, |queue, burst, order, tally| {
         let frame = &burst.frames[order.frame];
-        if !order.is_only || !frame.offload.is_none() {
+        let is_ready = frame.offload.is_none() && frame.length_bytes <= queue.traits.limit_bytes;
+        if !order.is_only || !is_ready {
             return deliver(queue, burst, order, head, tally);
         }
         let mut scratch = [0; HEADER_BYTES + TAG_BYTES];

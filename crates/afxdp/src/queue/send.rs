@@ -23,6 +23,12 @@ impl XdpQueue {
     /// when the interface was opened), [`DropReason::TxRingFull`] if no chunk is free.
     pub fn send(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
         let length_bytes = self.wire_bytes(frame.head, frame.length_bytes)?;
+        if length_bytes > CHUNK_BYTES {
+            let mut reader = frame.reader();
+            return self.send_in_several(length_bytes, |room| {
+                reader.copy_to(room);
+            });
+        }
         self.send_written(length_bytes, |room| {
             frame.reader().copy_to(room);
             room.write_zeros(MIN_WIRE_FRAME_BYTES.saturating_sub(frame.length_bytes));
@@ -37,8 +43,11 @@ impl XdpQueue {
     pub fn send_completing(&mut self, frame: Completing<'_>) -> Result<(), DropReason> {
         let frame_bytes = frame.length_bytes();
         let length_bytes = self.wire_bytes(frame.head(), frame_bytes)?;
+        if length_bytes > CHUNK_BYTES {
+            return self.send_completing_in_several(length_bytes, frame);
+        }
         self.send_written(length_bytes, |room| {
-            // Chunks are longer than any frame that `wire_bytes` lets pass.
+            // It fits, as was just seen.
             let _ = frame.write_to(room);
             room.write_zeros(MIN_WIRE_FRAME_BYTES.saturating_sub(frame_bytes));
         })
@@ -104,7 +113,7 @@ impl XdpQueue {
         let limit_bytes = self.limit_bytes + if is_tagged { TAG_BYTES } else { 0 };
         let length_bytes = frame_bytes.max(MIN_WIRE_FRAME_BYTES);
         let length_bytes = u32::try_from(length_bytes).map_err(|_| DropReason::EgressOversized)?;
-        if frame_bytes > limit_bytes || length_bytes > CHUNK_BYTES {
+        if frame_bytes > limit_bytes || (length_bytes > CHUNK_BYTES && !self.is_multi_buffer) {
             return Err(DropReason::EgressOversized);
         }
         Ok(length_bytes)

@@ -16,7 +16,7 @@ const PART: usize = 4_096;
 const TAG: u16 = 0xa064;
 
 /// Makes pairs up0 and wire0, up1 and wire1, and so on.
-fn make_pairs(count: usize) {
+pub(crate) fn make_pairs(count: usize) {
     for number in 0..count {
         ip(&format!("link add up{number} type veth peer name wire{number}"));
         ip(&format!("link set wire{number} up"));
@@ -24,14 +24,19 @@ fn make_pairs(count: usize) {
 }
 
 /// Takes an interface with one queue.
-fn join(name: &str, pool: &mut UmemPool) -> (XdpQueue, Interface) {
+pub(crate) fn join(name: &str, pool: &mut UmemPool) -> (XdpQueue, Interface) {
     let (interface, mut queues) = Interface::open(name, &Settings::default(), pool).unwrap();
     (queues.remove(0), interface)
 }
 
 /// Receives until `count` experimental frames have come and sends them on with this tag, as the data
 /// path does. Returns how many of them moved without a copy.
-fn pass(from: &mut XdpQueue, to: &mut XdpQueue, count: usize, tag: Option<VlanTag>) -> usize {
+pub(crate) fn pass(
+    from: &mut XdpQueue,
+    to: &mut XdpQueue,
+    count: usize,
+    tag: Option<VlanTag>,
+) -> usize {
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut burst = Burst::new();
     let (mut passed, mut moved) = (0, 0);
