@@ -55,6 +55,14 @@ impl Segment {
         self.length_bytes
     }
 
+    /// Its first byte, for a system call that reads the extent. Not for a reference, ever: others
+    /// write to this memory.
+    #[must_use]
+    #[inline]
+    pub const fn start(&self) -> *const u8 {
+        self.start
+    }
+
     /// The address of its first byte, to be compared with others.
     #[must_use]
     #[inline]
