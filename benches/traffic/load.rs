@@ -14,7 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::generator::{Counted, Guest, Manner, Stream, ticks, ticks_per_second};
 
-/// Frames that are posted together: what DPDK's generators send at once.
+/// Frames that are posted together: what DPDK's generators send at once. Half a window of large
+/// ones, of which fewer can be on their way.
 pub(crate) const POSTED: u64 = 32;
 
 /// After so long without an arrival, frames on their way are lost: seconds. A machine that shares
@@ -98,7 +99,7 @@ impl Load {
                 let transmit = &mut self.guests[*from].pairs[*pair].1;
                 let free = u64::from(transmit.reclaim());
                 let count = free.min(self.window - stream.in_flight().min(self.window));
-                if count >= POSTED || stream.in_flight() == 0 {
+                if count >= POSTED.min(self.window / 2) || stream.in_flight() == 0 {
                     let now = ticks();
                     (0..count).for_each(|_| stream.send(transmit, now));
                     transmit.publish();

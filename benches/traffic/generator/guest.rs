@@ -21,18 +21,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// EVENT_IDX: rings are polled, and notifications are switched by flag.
 const FEATURES: u64 = 1 << 32 | 1 << 15;
 
+/// CSUM, GUEST_CSUM, GUEST_TSO4 and HOST_TSO4: for large frames.
+const LARGE_FRAMES: u64 = 1 << 0 | 1 << 1 | 1 << 7 | 1 << 11;
+
 /// VIRTIO_NET_F_MQ, for more than one pair.
 const MULTIQUEUE: u64 = 1 << 22;
 
 /// How a guest works its rings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manner {
-    /// Entries of every ring: a power of two. QEMU's default is 256.
+    /// Entries of every ring: a power of two. QEMU's default is 256, its most 1,024.
     pub(crate) entries: u16,
     /// Bytes of every buffer, net header included. Longer frames are spread over several.
     pub(crate) receive_buffer_bytes: usize,
     pub(crate) transmit_buffer_bytes: usize,
     pub(crate) queue_pairs: u16,
+    /// Frames are large ones that a wire could not have.
+    pub(crate) is_large: bool,
 }
 
 impl Manner {
@@ -42,7 +47,11 @@ impl Manner {
         let receive_buffer_bytes = if length <= 2_048 - 12 { 2_048 } else { 4_096 };
         let transmit_buffer_bytes =
             if length <= 2_048 - 12 { 2_048 } else { (length + 12).next_multiple_of(4_096) };
-        Self { entries: 256, receive_buffer_bytes, transmit_buffer_bytes, queue_pairs: 1 }
+        let is_large = length > frame::MAX_FRAME_BYTES;
+        // Large frames take so many buffers that few of them fit a ring of the usual size.
+        let entries = if is_large { 1_024 } else { 256 };
+        let queue_pairs = 1;
+        Self { entries, receive_buffer_bytes, transmit_buffer_bytes, queue_pairs, is_large }
     }
 
     /// The most frames of this length that can be on their way without one being dropped for want
@@ -56,6 +65,7 @@ impl Manner {
 pub(crate) struct Guest {
     memory: Arc<Memory>,
     pub(crate) pairs: Vec<(ReceiveRing, TransmitRing)>,
+    is_large: bool,
     listener: Option<UnixListener>,
     /// Its session ends when it is dropped.
     frontend: Option<Frontend>,
@@ -79,7 +89,8 @@ impl Guest {
 
     /// Makes a guest that nobody is to connect to.
     pub(crate) fn alone(manner: Manner) -> std::io::Result<Self> {
-        let Manner { entries, receive_buffer_bytes, transmit_buffer_bytes, queue_pairs } = manner;
+        let Manner { entries, receive_buffer_bytes, transmit_buffer_bytes, queue_pairs, is_large } =
+            manner;
         let receive_bytes = Ring::bytes(entries, receive_buffer_bytes).next_multiple_of(4_096);
         let pair_bytes = receive_bytes + Ring::bytes(entries, transmit_buffer_bytes);
         let pair_bytes = pair_bytes.next_multiple_of(4_096);
@@ -94,7 +105,7 @@ impl Guest {
             Ok((receive, transmit))
         };
         let pairs = (0..queue_pairs).map(pair).collect::<Result<_, _>>()?;
-        Ok(Self { memory, pairs, listener: None, frontend: None })
+        Ok(Self { memory, pairs, is_large, listener: None, frontend: None })
     }
 
     /// Waits for the system to connect, and starts the rings.
@@ -135,7 +146,10 @@ impl Guest {
         let offered = frontend.get_features()?;
         let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
         let pairs = self.pairs.len();
-        let wanted = FEATURES | protocol | if pairs > 1 { MULTIQUEUE } else { 0 };
+        let wanted = FEATURES
+            | protocol
+            | if pairs > 1 { MULTIQUEUE } else { 0 }
+            | if self.is_large { LARGE_FRAMES } else { 0 };
         if offered & wanted != wanted {
             return Err(vhost::Error::InvalidOperation);
         }

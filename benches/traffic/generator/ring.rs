@@ -159,7 +159,7 @@ impl Ring {
     }
 
     #[inline]
-    fn buffer(&self, entry: u16) -> *mut u8 {
+    pub(super) fn buffer(&self, entry: u16) -> *mut u8 {
         self.memory.at(self.buffers + usize::from(entry) * self.buffer_bytes, self.buffer_bytes)
     }
 }
@@ -200,22 +200,30 @@ impl TransmitRing {
     }
 
     /// Makes a frame available in the oldest free buffer, which `fill` writes: it gets the place
-    /// behind the net header and the entry's number. The net header stays as it is: all zero.
+    /// behind the net header and the entry's number. The net header is written with the first frame
+    /// of its length.
     ///
     /// # Panics
     ///
     /// If no entry is free or the frame does not fit.
     #[inline]
-    pub(crate) fn post(&mut self, length: usize, fill: impl FnOnce(&mut Place, u16)) {
+    pub(crate) fn post(
+        &mut self,
+        net_header: &[u8; NET_HEADER_BYTES],
+        length: usize,
+        fill: impl FnOnce(&mut Place, u16),
+    ) {
         assert!(self.free_count > 0 && NET_HEADER_BYTES + length <= self.ring.buffer_bytes);
         let entry = self.free[self.ring.slot(self.first_free)];
         self.first_free = self.first_free.wrapping_add(1);
         self.free_count -= 1;
+        let front = self.ring.buffer(entry);
         // SAFETY: just checked: the header is within the buffer.
-        let start = unsafe { self.ring.buffer(entry).add(NET_HEADER_BYTES) };
+        let start = unsafe { front.add(NET_HEADER_BYTES) };
         fill(&mut Place { start, length }, entry);
         let total = u32::try_from(NET_HEADER_BYTES + length).unwrap_or(u32::MAX);
         if self.lengths[usize::from(entry)] != total {
+            Place { start: front, length: NET_HEADER_BYTES }.write(0, net_header);
             self.lengths[usize::from(entry)] = total;
             self.ring.set_length(entry, total);
         }

@@ -5,6 +5,9 @@
 //!   │ destination│ source     │88 b5 │ number  │ stamp  │ slot │ bytes that follow from the slot …
 //! ```
 //!
+//! A large frame, which no wire could have, is TCP over IPv4: its other headers stand between the
+//! type and the number.
+//!
 //! A number that is skipped is a lost frame, one that is too small a repeated or late one. The
 //! bytes behind the slot are a stretch of one long random text that begins at the slot's number,
 //! written once for each slot and length; a frame that was cut, mixed or shifted differs.
@@ -12,13 +15,18 @@
 use std::sync::Arc;
 
 use super::counted::Counted;
-use super::ring::{Place, ReceiveRing, TransmitRing};
+use super::ring::{NET_HEADER_BYTES, Place, ReceiveRing, TransmitRing};
 use super::ticks;
 
-const NUMBER: usize = 14;
-const STAMP: usize = 22;
-const SLOT: usize = 30;
-const TEXT: usize = 32;
+/// Where the number stands, behind all headers; and where the rest stands, from there.
+const STAMP: usize = 8;
+const SLOT: usize = 16;
+const TEXT: usize = 18;
+
+/// Length of Ethernet, IPv4 and TCP header, and of the segments that a large frame could be cut to.
+const ETHERNET_BYTES: usize = 14;
+const TCP_HEADERS_BYTES: usize = 54;
+const SEGMENT_BYTES: u16 = 1_460;
 
 /// The longest frame: 64 KiB of TCP payload and headers.
 const LONGEST: usize = 66_000;
@@ -122,7 +130,8 @@ impl Stream {
         if self.in_flight() == 0 {
             self.last_arrival = ticks();
         }
-        ring.post(self.length, |place, slot| self.write(place, slot, number, stamp));
+        let net_header = self.net_header();
+        ring.post(&net_header, self.length, |place, slot| self.write(place, slot, number, stamp));
         self.next_sent += 1;
         self.counted.sent += 1;
     }
@@ -147,7 +156,30 @@ impl Stream {
 
     /// A whole frame, for a generator that writes nothing but the number.
     pub(crate) fn template(&self) -> Vec<u8> {
-        [&self.head(0)[..], &self.text[..self.length - TEXT]].concat()
+        let head = self.head(0);
+        [&head[..], &self.text[..self.length - head.len()]].concat()
+    }
+
+    /// Where a frame's number stands.
+    const fn number_at(&self) -> usize {
+        if self.is_large() { TCP_HEADERS_BYTES } else { ETHERNET_BYTES }
+    }
+
+    const fn is_large(&self) -> bool {
+        self.length > frame::MAX_FRAME_BYTES
+    }
+
+    /// What its frames ask a device for.
+    fn net_header(&self) -> [u8; NET_HEADER_BYTES] {
+        let mut net_header = [0; NET_HEADER_BYTES];
+        if self.is_large() {
+            // NEEDS_CSUM, GSO_TCPV4; the checksum begins behind the IPv4 header.
+            net_header[..2].copy_from_slice(&[1, 1]);
+            net_header[2..4].copy_from_slice(&54u16.to_le_bytes());
+            net_header[4..6].copy_from_slice(&SEGMENT_BYTES.to_le_bytes());
+            net_header[6..10].copy_from_slice(&[34, 0, 16, 0]);
+        }
+        net_header
     }
 
     /// Notes that such a generator has sent so many.
@@ -161,22 +193,27 @@ impl Stream {
 
     /// The number of a frame that was seen on a wire, if every byte is as it was sent.
     pub(crate) fn number_of(&self, frame: &[u8]) -> Option<u64> {
-        let slot = frame.get(SLOT..TEXT)?.try_into().ok().map(u16::from_le_bytes)?;
+        let (head, rest) = frame.split_at_checked(self.number_at())?;
+        let slot = rest.get(SLOT..TEXT)?.try_into().ok().map(u16::from_le_bytes)?;
         let at = usize::from(slot);
+        let text = &rest[TEXT..];
         let is_same = frame.len() == self.length
-            && frame[..NUMBER] == self.head(slot)[..NUMBER]
-            && frame[TEXT..] == self.text[at..at + self.length - TEXT];
-        let number = frame[NUMBER..STAMP].try_into().ok().map(u64::from_le_bytes)?;
+            && head == &self.head(slot)[..head.len()]
+            && text == &self.text[at..at + text.len()];
+        let number = rest[..STAMP].try_into().ok().map(u64::from_le_bytes)?;
         is_same.then_some(number)
     }
 
     /// What stands before a slot's text, with number and stamp zero.
-    fn head(&self, slot: u16) -> [u8; TEXT] {
-        let mut head = [0; TEXT];
-        head[..6].copy_from_slice(&address(self.stations.to, 0));
-        head[6..12].copy_from_slice(&address(self.stations.from, 0));
-        head[12..14].copy_from_slice(&[0x88, 0xb5]);
-        head[SLOT..].copy_from_slice(&slot.to_le_bytes());
+    fn head(&self, slot: u16) -> Vec<u8> {
+        let addresses = [address(self.stations.to, 0), address(self.stations.from, 0)].concat();
+        let mut head = if self.is_large() {
+            [addresses, tcp_headers(self.length)].concat()
+        } else {
+            [addresses, vec![0x88, 0xb5]].concat()
+        };
+        head.resize(self.number_at() + SLOT, 0);
+        head.extend(slot.to_le_bytes());
         head
     }
 
@@ -187,8 +224,9 @@ impl Stream {
         }
         if self.written[at] != self.length {
             self.written[at] = self.length;
-            place.write(0, &self.head(slot));
-            place.write(TEXT, &self.text[at..at + self.length - TEXT]);
+            let head = self.head(slot);
+            place.write(0, &head);
+            place.write(head.len(), &self.text[at..at + self.length - head.len()]);
         }
         if self.stations.destinations > 1 {
             place.write(4, &station(number, self.stations.destinations));
@@ -196,8 +234,9 @@ impl Stream {
         if self.stations.sources > 1 {
             place.write(10, &station(number, self.stations.sources));
         }
-        place.write(NUMBER, &number.to_le_bytes());
-        place.write(STAMP, &stamp.to_le_bytes());
+        let number_at = self.number_at();
+        place.write(number_at, &number.to_le_bytes());
+        place.write(number_at + STAMP, &stamp.to_le_bytes());
     }
 
     /// Takes what has arrived and checks it. `on_time` gets each good frame's stamp. Returns how
@@ -227,11 +266,12 @@ impl Stream {
             // number that is missing tells.
             return None;
         }
-        let number = u64::from_le_bytes(first.read(NUMBER));
+        let number_at = self.number_at();
+        let number = u64::from_le_bytes(first.read(number_at));
         if self.checks == Checks::None {
             self.next_expected += 1;
             self.counted.delivered += 1;
-            return Some(u64::from_le_bytes(first.read(STAMP)));
+            return Some(u64::from_le_bytes(first.read(number_at + STAMP)));
         }
         if number < self.next_expected || number >= self.next_sent {
             self.counted.damaged += 1;
@@ -245,7 +285,7 @@ impl Stream {
             return None;
         }
         self.counted.delivered += 1;
-        Some(u64::from_le_bytes(first.read(STAMP)))
+        Some(u64::from_le_bytes(first.read(number_at + STAMP)))
     }
 
     /// Compares every byte that does not change from frame to frame.
@@ -253,9 +293,10 @@ impl Stream {
         let first = &pieces[0];
         let head = address(self.stations.to, 0)[..4] == first.read::<4>(0)
             && address(self.stations.from, 0)[..4] == first.read::<4>(6)
-            && first.read(12) == [0x88, 0xb5];
-        let mut text = usize::from(u16::from_le_bytes(first.read(SLOT)));
-        let mut skip = TEXT;
+            && first.read(12) == if self.is_large() { [0x08, 0x00] } else { [0x88, 0xb5] };
+        let number_at = self.number_at();
+        let mut text = usize::from(u16::from_le_bytes(first.read(number_at + SLOT)));
+        let mut skip = number_at + TEXT;
         head && pieces.iter().all(|piece| {
             let count = piece.length().saturating_sub(skip);
             let is_same = piece.holds(skip.min(piece.length()), &self.text[text..text + count]);
@@ -264,6 +305,17 @@ impl Stream {
             is_same
         })
     }
+}
+
+/// IPv4 and TCP header of a frame of so many bytes, with the type before them. No checksum: the
+/// frame goes to a guest, whose device need not have one.
+fn tcp_headers(length: usize) -> Vec<u8> {
+    let total = u16::try_from(length - ETHERNET_BYTES).unwrap_or(u16::MAX).to_be_bytes();
+    let mut headers = vec![0x08, 0x00, 0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 6, 0, 0];
+    headers.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+    headers.extend([0x12, 0x34, 0x56, 0x78, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff]);
+    headers.extend([0; 4]);
+    headers
 }
 
 /// The last two bytes of the address that frame `number` has.

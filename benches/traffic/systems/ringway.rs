@@ -15,11 +15,11 @@ use crate::samples::OWN;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
 
-/// The longest frame that it forwards (`MAX_FRAME_BYTES` of its crate `frame`).
-const LONGEST_FRAME_BYTES: usize = frame::MAX_FRAME_BYTES;
+/// The longest frame that it forwards (`MAX_LARGE_FRAME_BYTES` of its crate `frame`).
+const LONGEST_FRAME_BYTES: usize = frame::MAX_LARGE_FRAME_BYTES;
 
-/// The same on wires: a veth runs no XDP program without fragments above an MTU of 3506.
-const LONGEST_ON_WIRES: usize = 3506 + 14;
+/// The same on wires.
+const LONGEST_ON_WIRES: usize = frame::MAX_FRAME_BYTES;
 
 /// Addresses that each guest's port may learn: more than any work here needs.
 const ADDRESSES: u32 = 100_000;

@@ -21,6 +21,9 @@ const HEADROOM_BYTES: usize = 128 + 256;
 /// The longest frame on wires: buffer and headroom are one AF_XDP chunk, at most a page. Tried.
 const LONGEST_ON_WIRES: usize = 3414;
 
+/// The longest frame: it passes no large ones on, for it negotiates no offloads.
+const LONGEST_FRAME_BYTES: usize = frame::MAX_FRAME_BYTES;
+
 /// A forwarder between two ports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Testpmd;
@@ -75,7 +78,9 @@ impl System for Testpmd {
     }
 
     fn can(&self, topology: &Topology) -> bool {
-        topology.ports.len() == 2 && has_drivers(topology, LONGEST_ON_WIRES)
+        topology.ports.len() == 2
+            && topology.longest_frame_bytes <= LONGEST_FRAME_BYTES
+            && has_drivers(topology, LONGEST_ON_WIRES)
     }
 
     fn start(&self, topology: &Topology, directory: &Path) -> Result<Box<dyn Running>, String> {

@@ -1,7 +1,7 @@
 //! Guest to guest through one poll thread, one direction and both, by frame length.
 
-use crate::bench::{Bench, Session, Spec, Trouble};
-use crate::generator::Manner;
+use crate::bench::{Bench, POLL_CORE, Session, Spec, StealClock, Trouble};
+use crate::generator::{Manner, memcpy_mpps};
 use crate::samples::{Better, Sample};
 use crate::systems::System;
 
@@ -11,14 +11,21 @@ const BOTH_WAYS: &str = "guest to guest, both directions added";
 /// A result above this share of the generator's own limit may be the generator's.
 pub(crate) const BOUND_SHARE: f64 = 0.8;
 
+/// 64 KiB: a large frame, which crosses whole between guests with TSO.
+const LARGE: usize = 65_536;
+
+/// As a system of the table: a core that does nothing but copy between the same buffers.
+const MEMCPY: &str = "memcpy";
+
 pub(crate) fn run(bench: &mut Bench) {
     let lengths: &[usize] =
         if bench.is_quick { &[64, 1_514] } else { &[64, 128, 256, 512, 1_024, 1_514] };
     let chosen = bench.lengths.clone();
-    let lengths = if chosen.is_empty() { [lengths, &[9_000]].concat() } else { chosen };
+    let lengths = if chosen.is_empty() { [lengths, &[9_000, LARGE]].concat() } else { chosen };
     let (jumbo, ordinary): (Vec<usize>, Vec<usize>) =
         lengths.into_iter().partition(|&length| length > 1_514);
-    for lengths in [ordinary, jumbo] {
+    let (large, jumbo) = jumbo.into_iter().partition(|&length| length > frame::MAX_FRAME_BYTES);
+    for lengths in [ordinary, jumbo, large] {
         if !lengths.is_empty() {
             measure(bench, &lengths);
         }
@@ -36,6 +43,9 @@ fn measure(bench: &mut Bench, lengths: &[usize]) {
         if limits.as_ref().is_none_or(|(of, _)| *of != round) {
             let limit = |&(length, is_both_ways)| bench.limit(length, is_both_ways);
             limits = Some((round, loads.iter().map(limit).collect::<Result<_, _>>()?));
+            if longest == LARGE {
+                add_memcpy(bench, round)?;
+            }
         }
         let mut session = bench.guest_pair(system, longest)?;
         let limits = limits.iter().flat_map(|(_, limits)| limits);
@@ -44,6 +54,17 @@ fn measure(bench: &mut Bench, lengths: &[usize]) {
         }
         Ok(())
     });
+}
+
+/// What copying alone would reach.
+fn add_memcpy(bench: &mut Bench, round: u32) -> Result<(), Trouble> {
+    let clock = StealClock::start();
+    let value = memcpy_mpps(LARGE, POLL_CORE, bench.time).map_err(|error| error.to_string())?;
+    let sample = Sample { round, value, is_generator_bound: false, stolen: clock.stolen() };
+    for is_both_ways in [false, true] {
+        bench.add(&spec(LARGE, is_both_ways), MEMCPY, sample.clone());
+    }
+    Ok(())
 }
 
 fn sample(
@@ -68,6 +89,7 @@ fn spec(length: usize, is_both_ways: bool) -> Spec {
         (64, true) => vec![("ovs-dpdk", 2.5), ("testpmd", 1.0)],
         (1_514, true) => vec![("ovs-dpdk", 2.5), ("testpmd", 1.5)],
         (9_000, true) => vec![("testpmd", 2.0)],
+        (LARGE, true) => vec![(MEMCPY, 0.7)],
         _ => Vec::new(),
     };
     Spec {
@@ -83,10 +105,11 @@ fn spec(length: usize, is_both_ways: bool) -> Spec {
 /// What figures of the closed loop hold for.
 pub(crate) fn conditions(length: usize) -> String {
     let manner = Manner::for_frames_of(length);
+    let offloads = if manner.is_large { ", CSUM and TSO4 of either side" } else { "" };
     format!(
         "closed loop, rings of {}, at most {} frames of a direction on their way, nothing lost on \
-         purpose and only intact frames counted; VERSION_1 and MRG_RXBUF, split, no EVENT_IDX, \
-         receive buffers of {} B",
+         purpose and only intact frames counted; VERSION_1 and MRG_RXBUF{offloads}, split, no \
+         EVENT_IDX, receive buffers of {} B",
         manner.entries,
         manner.window(length),
         manner.receive_buffer_bytes

@@ -181,7 +181,7 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     /// Copies the frame's next bytes into `room`, until either ends. Returns how many.
-    #[inline]
+    #[inline(always)]
     pub fn copy_to(&mut self, room: &mut Room) -> usize {
         let mut copied = room.write(self.head);
         self.head = &self.head[copied..];

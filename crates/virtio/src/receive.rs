@@ -144,9 +144,9 @@ impl ReceiveQueue {
     /// # Errors
     ///
     /// [`Refusal`]; nothing was consumed then.
-    #[inline]
+    #[inline(always)]
     pub fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), Refusal> {
-        self.deliver_with(NetHeader::default(), frame)
+        self.deliver_from(NetHeader::default(), frame)
     }
 
     /// The same with a net header that says more.
@@ -154,12 +154,19 @@ impl ReceiveQueue {
     /// # Errors
     ///
     /// As [`deliver`](Self::deliver).
-    #[inline]
+    #[inline(never)]
     pub fn deliver_with(
         &mut self,
         net_header: NetHeader,
         frame: &Outgoing<'_>,
     ) -> Result<(), Refusal> {
+        self.deliver_from(net_header, frame)
+    }
+
+    /// The copy of [`deliver`](Self::deliver) is put together with all that it calls, as if there
+    /// were no other: as functions they cost a fifth of its time (64 bytes).
+    #[inline(always)]
+    fn deliver_from(&mut self, net_header: NetHeader, frame: &Outgoing<'_>) -> Result<(), Refusal> {
         let chains = self.take_room(frame.length_bytes)?;
         let mut reader = frame.reader();
         self.write(net_header, chains, |room| reader.copy_to(room));
@@ -194,14 +201,14 @@ impl ReceiveQueue {
     }
 
     /// Finds room for net header and a frame of so many bytes: returns how many chains.
-    #[inline]
+    #[inline(always)]
     fn take_room(&mut self, frame_bytes: usize) -> Result<usize, Refusal> {
         self.chains.check_alive()?;
         self.find_room(self.net_header_bytes + frame_bytes)
     }
 
     /// Finds out how many chains so many bytes take, which are then walked.
-    #[inline]
+    #[inline(always)]
     fn find_room(&mut self, needed_bytes: usize) -> Result<usize, Refusal> {
         let (mut count, mut room_bytes) = (0, 0usize);
         let mut budget = DESCRIPTOR_BUDGET;

@@ -8,7 +8,7 @@ use super::Tally;
 use crate::queue::{Departure, Order, Queue, Undelivered};
 
 /// Carries out one order.
-#[inline]
+#[inline(always)]
 pub(super) fn deliver(
     queue: &mut Queue,
     burst: &Burst,

@@ -58,6 +58,7 @@ impl Sending<'_, '_> {
     }
 
     /// Sends one frame by itself.
+    #[inline(never)]
     fn deliver(&mut self, at: usize) -> Result<(), QueueFault> {
         deliver(self.queue, self.burst, &self.orders[at], self.head, &mut self.tally)
     }

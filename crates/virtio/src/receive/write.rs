@@ -31,7 +31,7 @@ unsafe fn room(piece: &Piece) -> Room {
 impl ReceiveQueue {
     /// Writes net header and frame into the first so many chains that were walked, and their used
     /// entries. `copy` writes the frame's next bytes, until either ends.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(
         &mut self,
         net_header: NetHeader,
