@@ -152,6 +152,17 @@ pub(crate) enum PortKind {
         #[command(flatten)]
         bridge: BridgeOptions,
     },
+    /// The host itself, through a tap that is made if it is missing
+    Tap {
+        /// Name of the interface
+        #[arg(long, value_name = "IFACE")]
+        interface: String,
+        /// Its queues, 1 to 64 (default: 1)
+        #[arg(long, value_name = "N")]
+        queues: Option<u16>,
+        #[command(flatten)]
+        bridge: BridgeOptions,
+    },
 }
 
 /// What may change while traffic flows. A number that no VLAN has is refused by the daemon, with

@@ -143,6 +143,14 @@ fn port_parameters(name: &str, kind: PortKind) -> Value {
             ]);
             all.extend(bridge_parameters(bridge));
         }
+        PortKind::Tap { interface, queues, bridge } => {
+            all.extend([
+                ("type", json!("tap")),
+                ("interface", json!(interface)),
+                ("queues", json!(queues)),
+            ]);
+            all.extend(bridge_parameters(bridge));
+        }
     }
     parameters(all)
 }

@@ -20,6 +20,9 @@ pub(crate) const QUEUE_PAIRS_MAX: u16 = 32;
 /// guest cannot evict the others' addresses.
 const GUEST_ADDRESSES: u32 = 1_024;
 
+/// Most queues of a tap: as many as a port may have.
+const TAP_QUEUES_MAX: u16 = 64;
+
 /// The least MTU that IPv4 lives with (RFC 791).
 const MTU_MIN: u32 = 68;
 
@@ -39,6 +42,7 @@ const NAME_MAX: usize = 63;
 pub(crate) enum PortType {
     VhostUser,
     AfXdp,
+    Tap,
 }
 
 impl PortType {
@@ -47,6 +51,7 @@ impl PortType {
         match self {
             Self::VhostUser => "vhost-user",
             Self::AfXdp => "af-xdp",
+            Self::Tap => "tap",
         }
     }
 }
@@ -166,6 +171,7 @@ impl PortChange {
 pub(crate) enum Connection {
     VhostUser { socket: PathBuf, connect: bool, ownership: vhost_user::Ownership, queue_pairs: u16 },
     AfXdp { interface: String, zero_copy: ZeroCopy, force: bool },
+    Tap { interface: String, queues: u16 },
 }
 
 /// A port's description, checked.
@@ -205,6 +211,7 @@ impl PortSpec {
         let connection = match self.port_type {
             PortType::VhostUser => self.vhost_user()?,
             PortType::AfXdp => self.af_xdp()?,
+            PortType::Tap => self.tap()?,
         };
         let learn_limit = self.learn_limit();
         let has_mtu = self.mtu.is_some();
@@ -237,7 +244,7 @@ impl PortSpec {
     fn learn_limit(&self) -> u32 {
         let default = match self.port_type {
             PortType::VhostUser => GUEST_ADDRESSES,
-            PortType::AfXdp => u32::MAX,
+            PortType::AfXdp | PortType::Tap => u32::MAX,
         };
         self.addresses.unwrap_or(default)
     }
@@ -276,14 +283,38 @@ impl PortSpec {
             ("mode", self.mode.is_some()),
             ("queues", self.queues.is_some()),
         ])?;
-        let interface = self.interface.clone().ok_or_else(|| missing("interface", "an af-xdp"))?;
+        let interface = self.interface("an af-xdp")?;
+        let zero_copy = self.zero_copy.unwrap_or(ZeroCopy::Auto);
+        Ok(Connection::AfXdp { interface, zero_copy, force: self.force.unwrap_or(false) })
+    }
+
+    fn tap(&self) -> Result<Connection, Invalid> {
+        self.refuse_foreign(&[
+            ("socket", self.socket.is_some()),
+            ("connect", self.connect.is_some()),
+            ("owner", self.owner.is_some()),
+            ("group", self.group.is_some()),
+            ("mode", self.mode.is_some()),
+            ("zero-copy", self.zero_copy.is_some()),
+            ("force", self.force.is_some()),
+        ])?;
+        let queues = self.queues.unwrap_or(1);
+        if !(1..=TAP_QUEUES_MAX).contains(&queues) {
+            let reason = format!("{queues} queues are outside 1 to {TAP_QUEUES_MAX}");
+            return Err(Invalid::new("queues", reason));
+        }
+        Ok(Connection::Tap { interface: self.interface("a tap")?, queues })
+    }
+
+    /// The interface's name.
+    fn interface(&self, kind: &str) -> Result<String, Invalid> {
+        let interface = self.interface.clone().ok_or_else(|| missing("interface", kind))?;
         // IFNAMSIZ (linux/if.h) is 16 with the final zero byte.
         if interface.is_empty() || interface.len() > 15 || interface.contains(['/', '\0']) {
             let reason = format!("{interface:?} is no interface name of 1 to 15 characters");
             return Err(Invalid::new("interface", reason));
         }
-        let zero_copy = self.zero_copy.unwrap_or(ZeroCopy::Auto);
-        Ok(Connection::AfXdp { interface, zero_copy, force: self.force.unwrap_or(false) })
+        Ok(interface)
     }
 
     fn refuse_foreign(&self, keys: &[(&'static str, bool)]) -> Result<(), Invalid> {

@@ -19,7 +19,9 @@ use crate::vlan_spec;
 pub(crate) fn port_line(switch: &Switch, port: &Port) -> Value {
     let place = match &port.settings.connection {
         Connection::VhostUser { socket, .. } => socket.display().to_string(),
-        Connection::AfXdp { interface, .. } => interface.clone(),
+        Connection::AfXdp { interface, .. } | Connection::Tap { interface, .. } => {
+            interface.clone()
+        }
     };
     json!({
         "name": port.spec.name,
@@ -63,6 +65,10 @@ pub(crate) fn port(switch: &Switch, port: &Port) -> Value {
             let mtu = port.settings.traits.mtu().min(uplink.interface.mtu_bytes());
             report["mtu"] = json!(mtu);
             report["interface"] = link(&uplink.interface);
+        }
+        Behind::Tap(tap) => {
+            report["mtu"] = json!(tap.tap.mtu_bytes().ok());
+            report["persistent"] = json!(tap.tap.is_persistent());
         }
     }
     report

@@ -22,6 +22,7 @@ use datapath::frame::PortId;
 use crate::config::{Config, StaticEntry};
 use crate::cores;
 use crate::guest_port::GuestPort;
+use crate::host_tap::HostTap;
 use crate::poller::Poller;
 use crate::port_spec::{Connection, PortSpec, Settings};
 use crate::refusal::Refusal;
@@ -34,6 +35,7 @@ use faults::Faults;
 pub(crate) enum Behind {
     Guest(Box<GuestPort>),
     Uplink(Uplink),
+    Tap(HostTap),
 }
 
 /// A port of the switch.
@@ -54,6 +56,7 @@ impl Port {
         match &self.behind {
             Behind::Guest(guest) => guest.guest.is_up(),
             Behind::Uplink(_) => true,
+            Behind::Tap(tap) => !tap.is_gone,
         }
     }
 }
@@ -178,6 +181,15 @@ impl Switch {
                 }
                 log::info!("port {name}: up, {interface} in {mode} mode, {count} queues");
                 Ok(Behind::Uplink(uplink))
+            }
+            Connection::Tap { interface, queues } => {
+                let (tap, queues) = HostTap::open(interface, *queues, settings)?;
+                let (receiver, count) = (tap.tap.receiver(), queues.len());
+                for queue in queues {
+                    self.datapath.add_tap_queue(id, queue, receiver);
+                }
+                log::info!("port {name}: up, tap {interface}, {count} queues");
+                Ok(Behind::Tap(tap))
             }
         }
     }

@@ -8,6 +8,7 @@
 use frame::{BURST_FRAMES, DropReason, SegmentRange};
 
 use crate::handover::{Lent, Target};
+use crate::queue::Kind;
 use crate::thread::{PollThread, as_frame};
 
 impl PollThread {
@@ -38,7 +39,7 @@ impl PollThread {
             self.work.burst.frames.push(as_frame(&taken, range));
             lent.push(taken);
         }
-        #[expect(clippy::cast_possible_truncation, reason = "below MAX_THREADS")]
+        #[expect(clippy::cast_possible_truncation, reason = "below MAX_OWNERS")]
         for (at, frame) in lent.iter().enumerate() {
             self.order_lent(at, frame, thread as u8);
         }
@@ -96,8 +97,11 @@ impl PollThread {
             }
         }
         while let Some(index) = self.returned.pop() {
-            if let Some(queue) = self.queues.get_mut(index) {
-                queue.release_ingress();
+            let Some(queue) = self.queues.get_mut(index) else { continue };
+            queue.release_ingress();
+            // It may have stopped reading for want of buffers.
+            if matches!(queue.kind, Kind::Tap(..)) {
+                self.start_polling(index);
             }
         }
         count

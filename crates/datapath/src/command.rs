@@ -7,14 +7,13 @@
 
 use std::sync::Arc;
 
-use afxdp::XdpQueue;
 use bridge::VlanPolicy;
 use frame::PortId;
 use virtio::{QueueFault, ReceiveQueue, TransmitQueue};
 
 use crate::counters::Counters;
 use crate::eventfd::PeerEventfd;
-use crate::queue::{Receiveq, Transmitq};
+use crate::queue::{Kind, Receiveq, Transmitq};
 use crate::settings::PortTraits;
 use crate::steering::Steering;
 
@@ -67,7 +66,8 @@ pub(crate) enum Command {
     StartVring(Box<StartVring>),
     StopVring(PortId, u8, Half),
     EnableVring(PortId, u8, Half, bool),
-    AddInterfaceQueue(PortId, u8, Box<XdpQueue>, Arc<Counters>),
+    /// Adds a queue that is no guest's.
+    AddQueue(PortId, u8, Kind, Arc<Counters>),
     /// Takes a queue of either kind out of the thread's table.
     RemoveQueue(PortId, u8),
     /// Answered when everything that was on its way to this thread has been dealt with.
@@ -81,7 +81,8 @@ pub(crate) enum Reply {
     Done,
     StoppedTransmitq(Box<Transmitq>),
     StoppedReceiveq(Box<Receiveq>),
-    RemovedInterfaceQueue(Box<XdpQueue>),
+    /// A queue that is no guest's.
+    RemovedQueue(Kind),
 }
 
 /// Something that a poll thread has to tell.
@@ -95,5 +96,11 @@ pub enum Event {
         vring: u16,
         /// What the guest did.
         fault: QueueFault,
+    },
+    /// The interface of a tap's queue was removed: nothing comes and goes there any more. Told once
+    /// a queue.
+    InterfaceGone {
+        /// The tap's port.
+        port: PortId,
     },
 }

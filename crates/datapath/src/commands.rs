@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use afxdp::XdpQueue;
 use frame::PortId;
 use ring::{Consumer, Marker};
 
@@ -19,13 +18,16 @@ use crate::thread::{PollThread, Port};
 /// Chunks of an interface's queue that may be lent, four times over: see `loans.rs`.
 const INTERFACE_BUFFERS: usize = 1_024;
 
+/// The same for a tap's: all of its 256 may be lent, and if none is left it takes no more in.
+const TAP_BUFFERS: usize = 1_024;
+
 /// A command whose answer has to wait.
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// A transmitq whose lent frames have to come back.
     Transmitq(u16),
-    /// An interface's queue likewise.
-    InterfaceQueue(u16),
+    /// A queue that is no guest's likewise.
+    Queue(u16),
     /// Everything before these places in the hand-over rings, by thread.
     Sync(Vec<Option<Marker>>),
 }
@@ -59,8 +61,8 @@ impl PollThread {
             Command::EnableVring(port, pair, half, is_enabled) => {
                 self.enable_vring(port, pair, half, is_enabled);
             }
-            Command::AddInterfaceQueue(port, pair, queue, counters) => {
-                self.add_interface_queue(port, pair, queue, counters);
+            Command::AddQueue(port, pair, kind, counters) => {
+                self.add_queue(port, pair, kind, counters);
             }
             Command::RemoveQueue(port, pair) => return self.remove_queue(port, pair),
             Command::Sync => {
@@ -198,22 +200,19 @@ impl PollThread {
         }
     }
 
-    fn add_interface_queue(
-        &mut self,
-        port: PortId,
-        pair: u8,
-        queue: Box<XdpQueue>,
-        counters: Arc<Counters>,
-    ) {
+    /// Adds a queue that is no guest's.
+    fn add_queue(&mut self, port: PortId, pair: u8, kind: Kind, counters: Arc<Counters>) {
         let borrowers = self.links.iter().flatten().count();
-        let mut queue = Queue::new(port, pair, Kind::Interface(queue), counters);
-        queue.loans.reset(INTERFACE_BUFFERS, borrowers);
+        let buffers = if matches!(kind, Kind::Tap(..)) { TAP_BUFFERS } else { INTERFACE_BUFFERS };
+        let mut queue = Queue::new(port, pair, kind, counters);
+        queue.loans.reset(buffers, borrowers);
         let Some(index) = self.insert(port, pair, queue) else { return };
         let mark = self.queues.mark(index);
-        if let Some(Queue { kind: Kind::Interface(queue), .. }) = self.queues.get_mut(index)
-            && let Err(error) = self.bed.add(queue.as_fd(), mark)
+        if let Some(queue) = self.queues.get_mut(index)
+            && let Some(descriptor) = queue.kind.descriptor()
+            && let Err(error) = self.bed.add(descriptor, mark)
         {
-            log::error!("epoll_ctl on an AF_XDP socket failed, its queue may sleep late: {error}");
+            log::error!("epoll_ctl on a queue's descriptor failed, it may sleep late: {error}");
         }
         self.set_eligible(index);
         self.start_polling(index);
@@ -222,10 +221,10 @@ impl PollThread {
     fn remove_queue(&mut self, port: PortId, pair: u8) -> Option<Reply> {
         let Some(index) = self.place(port, pair) else { return Some(Reply::Done) };
         let Some(queue) = self.queues.get_mut(index) else { return Some(Reply::Done) };
-        if matches!(queue.kind, Kind::Interface(_)) {
+        if !matches!(queue.kind, Kind::Guest { .. }) {
             queue.is_leaving = true;
             self.set_eligible(index);
-            self.stopping.push(Stop::InterfaceQueue(index));
+            self.stopping.push(Stop::Queue(index));
             return None;
         }
         self.take_out(index);
@@ -282,17 +281,15 @@ impl PollThread {
                 }
                 Some(stopped.map_or(Reply::Done, Reply::StoppedTransmitq))
             }
-            Stop::InterfaceQueue(index) => {
+            Stop::Queue(index) => {
                 if !self.queues.get_mut(*index).is_none_or(|queue| queue.is_settled()) {
                     return None;
                 }
-                match self.take_out(*index).map(|queue| queue.kind) {
-                    Some(Kind::Interface(queue)) => {
-                        self.bed.remove(queue.as_fd());
-                        Some(Reply::RemovedInterfaceQueue(queue))
-                    }
-                    Some(Kind::Guest { .. }) | None => Some(Reply::Done),
+                let kind = self.take_out(*index).map(|queue| queue.kind);
+                if let Some(descriptor) = kind.as_ref().and_then(Kind::descriptor) {
+                    self.bed.remove(descriptor);
                 }
+                Some(kind.map_or(Reply::Done, Reply::RemovedQueue))
             }
         }
     }

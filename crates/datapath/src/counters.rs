@@ -141,8 +141,8 @@ pub(crate) struct ThreadCounters {
 pub struct ThreadStatistics {
     /// Its place among the poll threads.
     pub index: usize,
-    /// The core it is pinned to.
-    pub core: usize,
+    /// The core it is pinned to; the I/O thread is to none.
+    pub core: Option<usize>,
     /// Queues it owns now.
     pub queues: u64,
     /// Turns of its loop.
@@ -162,7 +162,7 @@ pub struct ThreadStatistics {
 }
 
 impl ThreadCounters {
-    pub(crate) fn read(&self, index: usize, core: usize) -> ThreadStatistics {
+    pub(crate) fn read(&self, index: usize, core: Option<usize>) -> ThreadStatistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ThreadStatistics {
             index,

@@ -16,9 +16,11 @@ use std::time::Instant;
 
 use afxdp::{XdpQueue, XdpStatistics};
 use bridge::{Fdb, Flush, Seconds, VlanPolicy};
-use crossbeam::channel::{Receiver, unbounded};
+use crossbeam::channel::{self, unbounded};
 use frame::{MAX_PORTS, PortId};
 use rustix::event::{EventfdFlags, eventfd};
+use tap::TapQueue;
+use virtio::offload::Receiver;
 use virtio::{ReceiveQueue, SetupError, TransmitQueue, VringSetup};
 
 use crate::clock;
@@ -27,6 +29,7 @@ use crate::counters::{Counters, PortStatistics, QueueStatistics, Snapshot, Threa
 use crate::eventfd::PeerEventfd;
 use crate::notifier;
 use crate::poll_threads::{self, Handle, StartError};
+use crate::queue::Kind;
 use crate::settings::{PortTraits, Settings};
 use crate::steering::{MAX_QUEUES, Steering};
 
@@ -58,6 +61,7 @@ struct PortRecord {
 /// The data path. See the module's text. Dropping it stops the poll threads.
 #[derive(Debug)]
 pub struct Datapath {
+    /// The poll threads, and the I/O thread behind them.
     threads: Vec<Handle>,
     fdb: Arc<Fdb>,
     started: Instant,
@@ -65,7 +69,7 @@ pub struct Datapath {
     ports: Vec<Option<PortRecord>>,
     /// The generation of the next tenant, by slot.
     generations: Vec<u32>,
-    events: Receiver<Event>,
+    events: channel::Receiver<Event>,
     event_fd: Arc<OwnedFd>,
 }
 
@@ -78,7 +82,7 @@ impl Datapath {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let started = Instant::now();
         notifier::prepare();
-        let core = settings.cores.first().copied().unwrap_or(0);
+        let core = settings.cores.first().copied();
         let failed = |source: rustix::io::Errno| StartError::System {
             call: "make an eventfd",
             core,
@@ -187,7 +191,7 @@ impl Datapath {
         thread.queue_count -= 1;
         match thread.call(Command::RemoveQueue(port, pair)) {
             // Dropped here, by the control thread: closing sockets and unmapping takes time.
-            Reply::RemovedInterfaceQueue(queue) => drop(queue),
+            Reply::RemovedQueue(queue) => drop(queue),
             Reply::Done | Reply::StoppedTransmitq(_) | Reply::StoppedReceiveq(_) => {}
         }
     }
@@ -219,7 +223,7 @@ impl Datapath {
             Half::Transmitq => Vring::Transmitq(TransmitQueue::new(setup)?),
             Half::Receiveq => Vring::Receiveq(ReceiveQueue::new(setup)?),
         };
-        let (thread, counters) = self.own(port, pair);
+        let (thread, counters) = self.own(port, pair, None);
         self.threads[thread].call(Command::StartVring(Box::new(StartVring {
             port,
             pair,
@@ -242,7 +246,7 @@ impl Datapath {
         match self.threads[thread].call(Command::StopVring(port, pair, half)) {
             Reply::StoppedTransmitq(transmitq) => Some(transmitq.ring.next()),
             Reply::StoppedReceiveq(receiveq) => Some(receiveq.ring.next()),
-            Reply::Done | Reply::RemovedInterfaceQueue(_) => None,
+            Reply::Done | Reply::RemovedQueue(_) => None,
         }
     }
 
@@ -263,25 +267,43 @@ impl Datapath {
     ///
     /// If the port has [`MAX_QUEUES`] already, or is not there.
     pub fn add_xdp_queue(&mut self, port: PortId, queue: XdpQueue) {
-        let record = record(&self.ports, port).expect("the port was added before its queues");
-        let pair = u8::try_from(record.queues.len()).unwrap_or(u8::MAX);
-        let (thread, counters) = self.own(port, pair);
+        let socket = queue.as_fd().try_clone_to_owned().ok();
+        let pair = self.add_queue(port, Kind::Interface(Box::new(queue)));
         if let Some(record) = record_mut(&mut self.ports, port)
             && let Some(record) = record.queues.get_mut(&pair)
         {
-            record.socket = queue.as_fd().try_clone_to_owned().ok();
+            record.socket = socket;
         }
-        let command = Command::AddInterfaceQueue(port, pair, Box::new(queue), counters);
-        self.threads[thread].call(command);
     }
 
-    /// The thread that owns a queue, the one with the fewest if it has no owner yet, and the
-    /// queue's counters.
-    fn own(&mut self, port: PortId, pair: u8) -> (usize, Arc<Counters>) {
+    /// Gives a queue of a tap, whose host takes this beside ready frames, to the I/O thread, which
+    /// makes a system call for each frame. Numbered likewise.
+    ///
+    /// # Panics
+    ///
+    /// As [`add_xdp_queue`](Self::add_xdp_queue).
+    pub fn add_tap_queue(&mut self, port: PortId, queue: TapQueue, receiver: Receiver) {
+        self.add_queue(port, Kind::Tap(Box::new(queue), receiver));
+    }
+
+    fn add_queue(&mut self, port: PortId, kind: Kind) -> u8 {
+        let record = record(&self.ports, port).expect("the port was added before its queues");
+        let pair = u8::try_from(record.queues.len()).unwrap_or(u8::MAX);
+        let owner = matches!(kind, Kind::Tap(..)).then_some(self.threads.len() - 1);
+        let (thread, counters) = self.own(port, pair, owner);
+        self.threads[thread].call(Command::AddQueue(port, pair, kind, counters));
+        pair
+    }
+
+    /// The thread that owns a queue, and the queue's counters. If it has no owner yet it becomes
+    /// `wanted`, or the poll thread with the fewest.
+    fn own(&mut self, port: PortId, pair: u8, wanted: Option<usize>) -> (usize, Arc<Counters>) {
         assert!(usize::from(pair) < MAX_QUEUES, "queue {pair} is not below {MAX_QUEUES}");
-        let fewest = (0..self.threads.len())
+        // The last one is the I/O thread.
+        let fewest = (0..self.threads.len() - 1)
             .min_by_key(|&index| self.threads[index].queue_count)
             .expect("there is at least one poll thread");
+        let fewest = wanted.unwrap_or(fewest);
         let record = record_mut(&mut self.ports, port).expect("the port is there");
         let queue = record.queues.entry(pair).or_insert_with(|| {
             self.threads[fewest].queue_count += 1;
@@ -320,10 +342,13 @@ impl Datapath {
         sum
     }
 
-    /// What the poll threads did, in the order of their cores in the settings.
+    /// What the poll threads did, in the order of their cores in the settings; then the I/O thread,
+    /// if it has queues.
     #[must_use]
     pub fn threads(&self) -> Vec<ThreadStatistics> {
-        self.threads.iter().enumerate().map(|(index, thread)| thread.statistics(index)).collect()
+        let threads = self.threads.iter().enumerate();
+        let all = threads.map(|(index, thread)| thread.statistics(index));
+        all.filter(|thread| thread.core.is_some() || thread.queues > 0).collect()
     }
 
     /// A descriptor that becomes readable when [`take_events`](Self::take_events) has something.

@@ -29,7 +29,7 @@ use crate::counters::add;
 use crate::queue::{Kind, Order, Queue, RingState, Undelivered};
 use crate::thread::{PollThread, Work};
 
-use copies::deliver;
+use copies::{deliver, deliver_apart};
 pub(crate) use trains::Trains;
 
 impl PollThread {
@@ -40,13 +40,16 @@ impl PollThread {
             let Work { burst, exchanged, head, trains, .. } = &mut self.work;
             // Decided once a queue: guests' queues have no chunks, interfaces' take no large frames.
             let fault = match queue.kind {
-                Kind::Guest { .. } if trains::may_form(queue, burst) => {
+                Kind::Guest { .. } | Kind::Tap(..) if trains::may_form(queue, burst) => {
                     trains.send(queue, burst, head)
                 }
                 Kind::Guest { .. } => send(queue, burst, true, |queue, burst, order, tally| {
                     deliver(queue, burst, order, head, tally)
                 }),
                 Kind::Interface(_) => send_or_exchange(queue, burst, head, exchanged),
+                Kind::Tap(..) => send(queue, burst, false, |queue, burst, order, tally| {
+                    deliver_apart(queue, burst, order, head, tally)
+                }),
             };
             if queue.has_unsent() {
                 self.start_polling(index);
@@ -171,7 +174,7 @@ fn send_or_exchange(
         let frame = &burst.frames[order.frame];
         let is_ready = frame.offload.is_none() && frame.length_bytes <= queue.traits.limit_bytes;
         if !order.is_only || !is_ready {
-            return deliver(queue, burst, order, head, tally);
+            return deliver_apart(queue, burst, order, head, tally);
         }
         let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
         let header = match order.tag {

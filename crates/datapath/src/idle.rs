@@ -46,12 +46,18 @@ const WAKER_MARK: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Patience {
     ticks: u64,
+    most_ticks: u64,
     last_work: u64,
 }
 
 impl Patience {
     pub(crate) const fn new() -> Self {
-        Self { ticks: LEAST_PATIENCE_TICKS, last_work: 0 }
+        Self { ticks: LEAST_PATIENCE_TICKS, most_ticks: MOST_PATIENCE_TICKS, last_work: 0 }
+    }
+
+    /// None: of a queue that costs a system call to look at.
+    pub(crate) const fn none() -> Self {
+        Self { ticks: 0, most_ticks: 0, last_work: 0 }
     }
 
     /// The queue had work at this time.
@@ -70,8 +76,8 @@ impl Patience {
     pub(crate) fn begin_again(&mut self, now: u64) {
         let silence = now.wrapping_sub(self.last_work);
         let was_short = silence < self.ticks.saturating_add(MOST_PATIENCE_TICKS);
-        let grown = (self.ticks * 2).min(MOST_PATIENCE_TICKS);
-        self.ticks = if was_short { grown } else { LEAST_PATIENCE_TICKS };
+        let grown = (self.ticks * 2).min(self.most_ticks);
+        self.ticks = if was_short { grown } else { LEAST_PATIENCE_TICKS.min(self.most_ticks) };
         self.last_work = now;
     }
 }

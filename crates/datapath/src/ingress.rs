@@ -11,6 +11,7 @@ use crate::command::Event;
 use crate::counters::add;
 use crate::idle::notify;
 use crate::orders::{Arrival, FLOOD_BYTES_PER_TURN, FLOOD_COPIES_PER_TURN};
+use crate::queue::{Kind, RingState};
 use crate::thread::{NOT_LENT, PollThread, Work};
 
 impl PollThread {
@@ -20,7 +21,13 @@ impl PollThread {
         let work = &mut self.work;
         let Some(queue) = self.queues.get_mut(index) else { return 0 };
         work.burst.clear();
-        let outcome = queue.receive(&mut work.burst);
+        let limit = queue.intake_limit(self.io_thread);
+        if limit == 0 {
+            // Not idle either: what it has lent comes back soon.
+            queue.patience.found_work(ticks);
+            return 0;
+        }
+        let outcome = queue.receive(&mut work.burst, limit);
         let taken = work.burst.frames.len() + work.burst.dropped.total() as usize;
         if taken > 0 {
             queue.patience.found_work(ticks);
@@ -31,6 +38,7 @@ impl PollThread {
             self.give_back(index);
         } else {
             queue.retry();
+            self.look_after_tap(index);
         }
         if let Err(fault) = outcome {
             self.stop_transmitq(index, fault);
@@ -172,9 +180,25 @@ impl PollThread {
         queue.release_ingress();
     }
 
+    /// Takes a tap's queue out of use whose interface was removed, and tells the control thread once.
+    fn look_after_tap(&mut self, index: u16) {
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        if let Kind::Tap(tap, _) = &queue.kind
+            && tap.is_gone()
+            && !queue.is_leaving
+        {
+            queue.is_leaving = true;
+            self.bed.remove(tap.as_fd());
+            let (port, pair) = (queue.port, queue.pair);
+            if let Some(port) = self.port(port) {
+                port.steering.set_eligible(pair, false);
+            }
+            self.tell(Event::InterfaceGone { port });
+        }
+    }
+
     /// Stops a transmitq whose guest broke the rules, and tells the control thread once.
     fn stop_transmitq(&mut self, index: u16, fault: virtio::QueueFault) {
-        use crate::queue::{Kind, RingState};
         let Some(queue) = self.queues.get_mut(index) else { return };
         if let Kind::Guest { transmitq: Some(transmitq), .. } = &mut queue.kind {
             transmitq.state = RingState::Faulted;

@@ -51,3 +51,4 @@ pub use frame;
 pub use poll_threads::StartError;
 pub use settings::{PollMode, PortTraits, Settings};
 pub use steering::{MAX_QUEUES, MAX_THREADS};
+pub use tap;

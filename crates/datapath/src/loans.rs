@@ -4,7 +4,7 @@
 //! are per borrowing thread and at most a quarter of the ring, so one slow thread can hold up
 //! at most a quarter of a guest's buffers.
 
-use crate::steering::MAX_THREADS;
+use crate::steering::MAX_OWNERS;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Loan {
@@ -20,7 +20,9 @@ pub(crate) struct Loans {
     loans: Vec<Loan>,
     free: Vec<u32>,
     /// Loans that each thread may still take.
-    credits: [u32; MAX_THREADS],
+    credits: [u32; MAX_OWNERS],
+    /// What each began with.
+    most_credits: u32,
 }
 
 impl Loans {
@@ -30,12 +32,19 @@ impl Loans {
         let most = u32::try_from(borrowers).unwrap_or(u32::MAX).saturating_mul(credits);
         self.loans = vec![Loan::default(); most as usize];
         self.free = (0..most).collect();
-        self.credits = [credits; MAX_THREADS];
+        self.credits = [credits; MAX_OWNERS];
+        self.most_credits = credits;
     }
 
     /// Says whether a frame may be lent to this thread.
     pub(crate) fn has_credit(&self, thread: usize) -> bool {
         self.credits[thread] > 0 && !self.free.is_empty()
+    }
+
+    /// How many frames may be lent to this thread, if some are lent to it now.
+    pub(crate) fn credits_left(&self, thread: usize) -> Option<usize> {
+        let credits = self.credits.get(thread).copied().unwrap_or_default();
+        (credits < self.most_credits).then_some(credits as usize)
     }
 
     /// Opens a loan for the buffer of this token. `None` if there are too many: see
@@ -94,6 +103,20 @@ mod tests {
         assert_eq!(loans.settle(number, 2), None);
         assert_eq!(loans.settle(number, 1), Some(77));
         assert_eq!(loans.settle(number, 1), None);
+    }
+
+    #[test]
+    fn credits_left_are_told_while_something_is_lent() {
+        let mut loans = Loans::default();
+        loans.reset(8, 2);
+        assert_eq!(loans.credits_left(1), None);
+
+        let number = loans.open(77).unwrap();
+        loans.lend(number, 1);
+        assert_eq!((loans.credits_left(1), loans.credits_left(2)), (Some(1), None));
+        loans.settle(number, 1);
+
+        assert_eq!(loans.credits_left(1), None);
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl PollThread {
         work.flood_bytes_left = work.flood_bytes_left.saturating_sub(bytes);
         let others = self.order_flood_here(arrival.at, forward, arrival.port.slot, self.index);
         for thread in (0..self.links.len()).filter(|thread| others >> thread & 1 == 1) {
-            #[expect(clippy::cast_possible_truncation, reason = "below MAX_THREADS")]
+            #[expect(clippy::cast_possible_truncation, reason = "below MAX_OWNERS")]
             let thread = thread as u8;
             if !self.lend(arrival, forward, Target::Flood, thread) {
                 self.count_flood_not_lent(arrival, forward, thread);
@@ -128,7 +128,7 @@ impl PollThread {
         forward: &Forward,
         ingress_slot: u16,
         taken_by: u8,
-    ) -> u16 {
+    ) -> u32 {
         let Self { bridge, ports, queues, work, index, .. } = self;
         let header = &work.burst.frames[at].header;
         let mut others = 0;
@@ -140,7 +140,7 @@ impl PollThread {
                 continue;
             };
             if lane.thread != *index {
-                others |= 1u16 << lane.thread;
+                others |= 1u32 << lane.thread;
                 continue;
             }
             let queue = port.queues.get(usize::from(lane.pair)).copied().flatten();

@@ -1,4 +1,7 @@
 //! Starting the poll threads, one pinned to each core, and reaching them from the control thread.
+//!
+//! Behind them comes the I/O thread: one more, pinned to no core, for queues that cost a system call
+//! a frame. It has the same turn, sleeps whenever they have nothing, and costs nothing without any.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,7 +22,7 @@ use crate::handover::{Link, link};
 use crate::idle::{Bed, Waker};
 use crate::notifier;
 use crate::queue_table::QueueTable;
-use crate::settings::Settings;
+use crate::settings::{PollMode, Settings};
 use crate::steering::MAX_THREADS;
 use crate::thread::{PollThread, Work};
 
@@ -40,21 +43,27 @@ pub enum StartError {
     #[error("cannot run on core {0}: it does not exist or is not allowed to this process")]
     CoreNotAllowed(usize),
     /// A system call failed.
-    #[error("cannot {call} for the poll thread on core {core}")]
+    #[error("cannot {call} for the {}", describe(*core))]
     System {
         /// What was called.
         call: &'static str,
-        /// Where the thread was to run.
-        core: usize,
+        /// Where the thread was to run; the I/O thread anywhere.
+        core: Option<usize>,
         /// What the kernel said.
         source: io::Error,
     },
 }
 
+fn describe(core: Option<usize>) -> String {
+    core.map_or_else(|| "I/O thread".to_owned(), |core| format!("poll thread on core {core}"))
+}
+
 /// One poll thread as the control thread sees it.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    core: usize,
+    /// None of the I/O thread.
+    core: Option<usize>,
+    name: String,
     commands: Producer<Command>,
     replies: Receiver<Reply>,
     waker: Arc<Waker>,
@@ -85,13 +94,13 @@ impl Handle {
             match self.replies.recv_timeout(PATIENCE) {
                 Ok(reply) => return reply,
                 Err(RecvTimeoutError::Timeout) => {
-                    log::error!("the poll thread on core {} does not answer", self.core);
+                    log::error!("thread {} does not answer", self.name);
                     self.waker.wake();
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     // A poll thread does not end by itself; if one panicked, nothing that it
                     // owned can be trusted, and its guests are better served by a restart.
-                    log::error!("the poll thread on core {} is gone: aborting", self.core);
+                    log::error!("thread {} is gone: aborting", self.name);
                     std::process::abort();
                 }
             }
@@ -131,20 +140,23 @@ pub(crate) fn start(
     }
     let failed = |call, core| move |source| StartError::System { call, core, source };
     let mut wakers = Vec::new();
-    for &core in cores {
+    let places: Vec<Option<usize>> = cores.iter().copied().map(Some).chain([None]).collect();
+    for &core in &places {
         wakers.push(Arc::new(Waker::new().map_err(failed("make an eventfd", core))?));
     }
     let mut handles = Vec::new();
-    for ((index, &core), links) in cores.iter().enumerate().zip(links(&wakers)) {
+    for ((index, &core), links) in places.iter().enumerate().zip(links(&wakers)) {
         let (commands_out, commands) = ring::ring(COMMAND_SLOTS);
         let (replies, replies_in) = unbounded();
         let counters = Arc::new(ThreadCounters::default());
         let orphans = Arc::new(Counters::default());
         let waker = &wakers[index];
         let thread = PollThread {
-            #[expect(clippy::cast_possible_truncation, reason = "below MAX_THREADS")]
+            #[expect(clippy::cast_possible_truncation, reason = "below MAX_OWNERS")]
             index: index as u8,
-            mode: settings.poll,
+            #[expect(clippy::cast_possible_truncation, reason = "below MAX_OWNERS")]
+            io_thread: cores.len() as u8,
+            mode: if core.is_some() { settings.poll } else { PollMode::Adaptive },
             bridge: Bridge::new(Arc::clone(&settings.fdb)),
             ports: (0..MAX_PORTS).map(|_| None).collect(),
             queues: QueueTable::default(),
@@ -164,25 +176,31 @@ pub(crate) fn start(
             work: Work { burst: frame::Burst::new(), ..Work::default() },
             is_running: true,
         };
+        let name = core.map_or_else(|| "io".to_owned(), |core| format!("poll-{core}"));
         handles.push(Handle {
             core,
+            name: name.clone(),
             commands: commands_out,
             replies: replies_in,
             waker: Arc::clone(waker),
             counters,
             orphans,
             queue_count: 0,
-            thread: Some(spawn(thread, core)?),
+            thread: Some(spawn(thread, core, name)?),
         });
     }
     Ok(handles)
 }
 
-/// Starts one thread, and returns once it is pinned.
-fn spawn(thread: PollThread, core: usize) -> Result<JoinHandle<()>, StartError> {
+/// Starts one thread, and returns once it is pinned, if it is to be.
+fn spawn(
+    thread: PollThread,
+    core: Option<usize>,
+    name: String,
+) -> Result<JoinHandle<()>, StartError> {
     let (pinned, is_pinned) = unbounded();
     let body = move || {
-        let ok = core_affinity::set_for_current(CoreId { id: core });
+        let ok = core.is_none_or(|id| core_affinity::set_for_current(CoreId { id }));
         notifier::prepare();
         let _ = pinned.send(ok);
         if ok {
@@ -190,21 +208,18 @@ fn spawn(thread: PollThread, core: usize) -> Result<JoinHandle<()>, StartError> 
         }
     };
     let handle = std::thread::Builder::new()
-        .name(format!("poll-{core}"))
+        .name(name)
         .spawn(body)
         .map_err(|source| StartError::System { call: "start a thread", core, source })?;
     match is_pinned.recv() {
         Ok(true) => Ok(handle),
-        Ok(false) | Err(_) => Err(StartError::CoreNotAllowed(core)),
+        Ok(false) | Err(_) => Err(StartError::CoreNotAllowed(core.unwrap_or_default())),
     }
 }
 
 /// The ends of the connections between all threads: for each thread, by the other's index.
 fn links(wakers: &[Arc<Waker>]) -> Vec<Vec<Option<Link>>> {
     let count = wakers.len();
-    if count == 1 {
-        return vec![Vec::new()];
-    }
     let mut ends: Vec<Vec<Option<Link>>> =
         (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
     for first in 0..count {

@@ -7,10 +7,13 @@
 
 mod departure;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use afxdp::{Chunk, XdpQueue};
 use frame::{BURST_FRAMES, Burst, DropReason, Outgoing, PortId, Segment, VlanTag};
+use tap::TapQueue;
+use virtio::offload::{NetHeader, Receiver};
 use virtio::{QueueFault, ReceiveQueue, Refusal, TransmitQueue};
 
 use crate::counters::Counters;
@@ -65,8 +68,24 @@ pub(crate) struct Receiveq {
 /// What a queue is.
 #[derive(Debug)]
 pub(crate) enum Kind {
-    Guest { transmitq: Option<Box<Transmitq>>, receiveq: Option<Box<Receiveq>> },
+    Guest {
+        transmitq: Option<Box<Transmitq>>,
+        receiveq: Option<Box<Receiveq>>,
+    },
     Interface(Box<XdpQueue>),
+    /// With what the host takes beside ready frames.
+    Tap(Box<TapQueue>, Receiver),
+}
+
+impl Kind {
+    /// What to watch for work, if that is no guest's kick.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Guest { .. } => None,
+            Self::Interface(queue) => Some(queue.as_fd()),
+            Self::Tap(queue, _) => Some(queue.as_fd()),
+        }
+    }
 }
 
 /// Why a copy was not delivered.
@@ -114,6 +133,10 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(port: PortId, pair: u8, kind: Kind, counters: Arc<Counters>) -> Self {
+        let patience = match kind {
+            Kind::Tap(..) => Patience::none(),
+            Kind::Guest { .. } | Kind::Interface(_) => Patience::new(),
+        };
         Self {
             port,
             pair,
@@ -123,7 +146,7 @@ impl Queue {
             orders: Vec::with_capacity(BURST_FRAMES),
             ordered_copies: 0,
             usual_egress: None,
-            patience: Patience::new(),
+            patience,
             is_polled: false,
             is_leaving: false,
             traits: PortTraits::default(),
@@ -147,20 +170,36 @@ impl Queue {
         self.orders.push(order);
     }
 
-    /// Takes up to a burst of frames in. Queues that are stopping or stopped take none.
-    pub(crate) fn receive(&mut self, burst: &mut Burst) -> Result<(), QueueFault> {
+    /// Takes up to `limit` frames in, a burst at most. Queues that are stopping or stopped take none.
+    pub(crate) fn receive(&mut self, burst: &mut Burst, limit: usize) -> Result<(), QueueFault> {
         match &mut self.kind {
             Kind::Guest { transmitq: Some(transmitq), .. }
                 if transmitq.state == RingState::Running =>
             {
-                transmitq.ring.receive(burst, BURST_FRAMES).map(drop)
+                transmitq.ring.receive(burst, limit).map(drop)
             }
             Kind::Interface(queue) if !self.is_leaving => {
                 queue.receive(burst, BURST_FRAMES);
-                burst.frames.iter_mut().for_each(|frame| frame.wire = Some(self.port.slot));
+                let wire = self.traits.has_offloads.then_some(self.port.slot);
+                burst.frames.iter_mut().for_each(|frame| frame.wire = wire);
                 Ok(())
             }
-            Kind::Guest { .. } | Kind::Interface(_) => Ok(()),
+            Kind::Tap(queue, _) if !self.is_leaving => {
+                queue.receive(burst, BURST_FRAMES);
+                Ok(())
+            }
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => Ok(()),
+        }
+    }
+
+    /// How many frames it may take in now. A guest that sends to the I/O thread, which makes a
+    /// system call for each frame, is taken no more than may be lent: its frames wait in its own
+    /// ring, and nobody else waits for them.
+    #[inline]
+    pub(crate) fn intake_limit(&self, io_thread: u8) -> usize {
+        match (&self.kind, self.loans.credits_left(io_thread.into())) {
+            (Kind::Guest { .. }, Some(credits)) => credits.min(BURST_FRAMES),
+            (Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..), _) => BURST_FRAMES,
         }
     }
 
@@ -169,7 +208,7 @@ impl Queue {
     pub(crate) fn ready_frames(&self) -> usize {
         match &self.kind {
             Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.ready_frames(),
-            Kind::Guest { .. } | Kind::Interface(_) => 0,
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => 0,
         }
     }
 
@@ -178,7 +217,7 @@ impl Queue {
     pub(crate) fn discards_ingress(&self) -> bool {
         match &self.kind {
             Kind::Guest { transmitq: Some(transmitq), .. } => !transmitq.is_enabled,
-            Kind::Guest { .. } | Kind::Interface(_) => false,
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => false,
         }
     }
 
@@ -189,6 +228,7 @@ impl Queue {
             Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.complete(token),
             Kind::Guest { .. } => {}
             Kind::Interface(queue) => queue.complete(token),
+            Kind::Tap(queue, _) => queue.complete(token),
         }
     }
 
@@ -198,7 +238,7 @@ impl Queue {
     pub(crate) fn complete_lent(&mut self, token: u64, replacement: Option<Chunk>) {
         match (&mut self.kind, replacement) {
             (Kind::Interface(queue), Some(chunk)) => queue.complete_with(token, chunk),
-            (Kind::Guest { .. } | Kind::Interface(_), _) => self.complete(token),
+            (Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..), _) => self.complete(token),
         }
     }
 
@@ -212,7 +252,7 @@ impl Queue {
                     call.signal();
                 }
             }
-            Kind::Guest { .. } => {}
+            Kind::Guest { .. } | Kind::Tap(..) => {}
             Kind::Interface(queue) => queue.release(),
         }
     }
@@ -223,7 +263,7 @@ impl Queue {
             Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {
                 receiveq.ring.prepare(frames, bytes);
             }
-            Kind::Guest { .. } | Kind::Interface(_) => {}
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => {}
         }
     }
 
@@ -238,7 +278,10 @@ impl Queue {
             Kind::Interface(queue) if !self.is_leaving => {
                 queue.send(frame).map_err(Undelivered::Dropped)
             }
-            Kind::Guest { .. } | Kind::Interface(_) => {
+            Kind::Tap(queue, _) if !self.is_leaving => {
+                queue.send(NetHeader::default(), frame).map_err(Undelivered::Dropped)
+            }
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => {
                 Err(Undelivered::Dropped(DropReason::PortDown))
             }
         }
@@ -251,14 +294,16 @@ impl Queue {
             Kind::Interface(queue) if !self.is_leaving => {
                 queue.forward(frame).map_err(Undelivered::Dropped)
             }
-            Kind::Guest { .. } | Kind::Interface(_) => self.deliver(frame).map(|()| None),
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => {
+                self.deliver(frame).map(|()| None)
+            }
         }
     }
 
     /// Says whether [`forward`](Self::forward) would leave this frame where it lies.
     pub(crate) fn keeps(&self, payload: &[Segment]) -> bool {
         match &self.kind {
-            Kind::Guest { .. } => false,
+            Kind::Guest { .. } | Kind::Tap(..) => false,
             Kind::Interface(queue) => payload.first().is_some_and(|segment| queue.holds(segment)),
         }
     }
@@ -273,7 +318,7 @@ impl Queue {
                     call.signal();
                 }
             }
-            Kind::Guest { .. } => {}
+            Kind::Guest { .. } | Kind::Tap(..) => {}
             Kind::Interface(queue) => queue.flush(),
         }
     }
@@ -291,7 +336,7 @@ impl Queue {
     /// Says whether frames wait for an interface that could not take them.
     pub(crate) fn has_unsent(&self) -> bool {
         match &self.kind {
-            Kind::Guest { .. } => false,
+            Kind::Guest { .. } | Kind::Tap(..) => false,
             Kind::Interface(queue) => queue.has_work(),
         }
     }
@@ -302,7 +347,7 @@ impl Queue {
             Kind::Guest { receiveq, .. } => {
                 receiveq.as_ref().is_some_and(|receiveq| receiveq.takes_frames())
             }
-            Kind::Interface(_) => !self.is_leaving,
+            Kind::Interface(_) | Kind::Tap(..) => !self.is_leaving,
         }
     }
 
@@ -312,7 +357,7 @@ impl Queue {
             Kind::Guest { transmitq, .. } => {
                 transmitq.as_ref().is_some_and(|transmitq| transmitq.state == RingState::Running)
             }
-            Kind::Interface(_) => !self.is_leaving,
+            Kind::Interface(_) | Kind::Tap(..) => !self.is_leaving,
         }
     }
 
@@ -332,6 +377,7 @@ impl Queue {
             }
             Kind::Guest { .. } => true,
             Kind::Interface(queue) => !queue.has_work(),
+            Kind::Tap(queue, _) => !queue.has_work(),
         }
     }
 
@@ -349,6 +395,7 @@ impl Queue {
             Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.outstanding() == 0,
             Kind::Guest { .. } => true,
             Kind::Interface(queue) => queue.outstanding() == 0,
+            Kind::Tap(queue, _) => queue.outstanding() == 0,
         }
     }
 }

@@ -17,6 +17,9 @@ pub const MAX_QUEUES: usize = 64;
 /// Most poll threads.
 pub const MAX_THREADS: usize = 16;
 
+/// Most threads that own queues: the poll threads and the I/O thread.
+pub(crate) const MAX_OWNERS: usize = MAX_THREADS + 1;
+
 const FLOWS: usize = 256;
 
 /// The owner of a pair that nobody owns.
@@ -30,7 +33,7 @@ pub(crate) struct Steering {
     /// The thread that owns pair i.
     owners: [AtomicU8; MAX_QUEUES],
     /// Bit i of entry t: thread t owns pair i.
-    owned: [AtomicU64; MAX_THREADS],
+    owned: [AtomicU64; MAX_OWNERS],
     /// The pair that a flow was last sent from, plus one; zero for none.
     flows: [AtomicU8; FLOWS],
 }
@@ -47,7 +50,7 @@ impl Steering {
         Self {
             eligible: AtomicU64::new(0),
             owners: [const { AtomicU8::new(NOBODY) }; MAX_QUEUES],
-            owned: [const { AtomicU64::new(0) }; MAX_THREADS],
+            owned: [const { AtomicU64::new(0) }; MAX_OWNERS],
             flows: [const { AtomicU8::new(0) }; FLOWS],
         }
     }
@@ -98,7 +101,7 @@ impl Steering {
             self.choose_among(eligible, flow_hash(), thread)
         };
         let owner = self.owners[usize::from(pair)].load(Ordering::Relaxed);
-        (usize::from(owner) < MAX_THREADS).then_some(Lane { pair, thread: owner })
+        (usize::from(owner) < MAX_OWNERS).then_some(Lane { pair, thread: owner })
     }
 
     fn choose_among(&self, eligible: u64, flow_hash: u32, thread: u8) -> u8 {

@@ -62,7 +62,7 @@ pub(crate) struct Work {
     /// Queues with orders in this burst.
     pub(crate) touched: Vec<u16>,
     /// Threads that frames of this burst were lent to: bit t.
-    pub(crate) borrowers: u16,
+    pub(crate) borrowers: u32,
     /// Ingress drops of this burst.
     pub(crate) drops: DropCounts,
     /// Where the next frame leaves if it belongs to the same train as the one before it.
@@ -80,6 +80,8 @@ pub(crate) const NOT_LENT: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct PollThread {
     pub(crate) index: u8,
+    /// The thread whose queues cost a system call a frame.
+    pub(crate) io_thread: u8,
     pub(crate) mode: PollMode,
     pub(crate) bridge: Bridge,
     /// By slot.

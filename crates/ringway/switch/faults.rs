@@ -57,12 +57,25 @@ impl Switch {
     /// Takes note of what the poll threads have told.
     pub(crate) fn take_events(&mut self) {
         for event in self.datapath.take_events() {
-            let Event::QueueFault { port: id, vring, fault } = event;
+            let (Event::QueueFault { port: id, .. } | Event::InterfaceGone { port: id }) = event;
             let Some(port) = self.ports.values_mut().find(|port| port.id == id) else { continue };
-            if let Behind::Guest(guest) = &mut port.behind {
-                guest.guest.break_ring(vring);
+            match (event, &mut port.behind) {
+                (Event::QueueFault { vring, fault, .. }, behind) => {
+                    if let Behind::Guest(guest) = behind {
+                        guest.guest.break_ring(vring);
+                    }
+                    port.faults.take(RingName(vring), fault);
+                }
+                (Event::InterfaceGone { .. }, Behind::Tap(tap)) if !tap.is_gone => {
+                    tap.is_gone = true;
+                    let (name, interface) = (&port.spec.name, tap.tap.name());
+                    log::warn!(
+                        "port {name}: down, somebody removed the tap {interface}; remove the port \
+                         and add it again to make a new one"
+                    );
+                }
+                (Event::InterfaceGone { .. }, _) => {}
             }
-            port.faults.take(RingName(vring), fault);
         }
     }
 }

@@ -26,8 +26,12 @@ impl Switch {
         })?;
         self.check_entries_stay(name, &settings.policy)?;
         let port = self.ports.get_mut(&key).ok_or_else(|| no_such_port(name))?;
-        if let Behind::Uplink(uplink) = &port.behind {
-            uplink.check_mtu(&settings).map_err(|refusal| refusal.about(name))?;
+        match &port.behind {
+            Behind::Guest(_) => {}
+            Behind::Uplink(uplink) => {
+                uplink.check_mtu(&settings).map_err(|refusal| refusal.about(name))?;
+            }
+            Behind::Tap(tap) => tap.set_mtu(&settings).map_err(|refusal| refusal.about(name))?,
         }
         let Settings { policy, learn_limit, traits, .. } = &settings;
         self.datapath.set_port(port.id, policy, *learn_limit, *traits);

@@ -31,7 +31,6 @@ mod interface;
 mod ioctl;
 mod offloads;
 mod queue;
-
 mod write;
 
 pub use error::TapError;

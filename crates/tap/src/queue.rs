@@ -19,7 +19,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use frame::{
-    BURST_FRAMES, Burst, Completing, DropReason, MAX_FRAME_BYTES, Outgoing, Segment, SegmentRange,
+    BURST_FRAMES, Burst, Completing, DropReason, Joined, MAX_FRAME_BYTES, Outgoing, Reader,
+    Segment, SegmentRange,
 };
 use virtio::offload::{NetHeader, Sender, interpret};
 
@@ -194,6 +195,21 @@ impl TapQueue {
         // Nothing was written if it did not fit.
         let written = self.buffers.fill(SCRATCH, |room| frame.write_to(room)).flatten();
         self.write_scratch(NetHeader::default(), written)
+    }
+
+    /// Sends several frames that were joined into one, with this net header. They are put together
+    /// in a private buffer: one copy more, instead of a system call for each.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_joined<'a>(
+        &mut self,
+        net_header: NetHeader,
+        mut frame: Joined<'a, impl Iterator<Item = Reader<'a>>>,
+    ) -> Result<(), DropReason> {
+        let copied = self.buffers.fill(SCRATCH, |room| frame.copy_to(room));
+        self.write_scratch(net_header, copied)
     }
 
     fn write_scratch(

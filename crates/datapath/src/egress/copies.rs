@@ -33,6 +33,18 @@ pub(super) fn deliver(
     tally.note(outcome, frame.length_bytes as usize)
 }
 
+/// The same, not put together with its caller: for those who take longer anyway.
+#[inline(never)]
+pub(super) fn deliver_apart(
+    queue: &mut Queue,
+    burst: &Burst,
+    order: &Order,
+    head: &mut Head,
+    tally: &mut Tally,
+) -> Result<(), QueueFault> {
+    deliver(queue, burst, order, head, tally)
+}
+
 /// A copy that leaves with a tag, in a function of its own so that others do not clear the place
 /// where its header is put together.
 #[inline(never)]

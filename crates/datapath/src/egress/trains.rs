@@ -16,7 +16,7 @@ use frame::{Burst, Joined, Offload};
 use virtio::QueueFault;
 use virtio::offload::{CANDIDATE_BYTES, Candidate, Head, Leaving, NetHeader, Train};
 
-use super::copies::{deliver, deliver_whole};
+use super::copies::{deliver_apart, deliver_whole};
 use super::{Tally, prepare};
 use crate::queue::{Order, Queue, Undelivered};
 
@@ -58,9 +58,8 @@ impl Sending<'_, '_> {
     }
 
     /// Sends one frame by itself.
-    #[inline(never)]
     fn deliver(&mut self, at: usize) -> Result<(), QueueFault> {
-        deliver(self.queue, self.burst, &self.orders[at], self.head, &mut self.tally)
+        deliver_apart(self.queue, self.burst, &self.orders[at], self.head, &mut self.tally)
     }
 }
 
@@ -79,7 +78,7 @@ pub(super) fn may_form(queue: &Queue, burst: &Burst) -> bool {
 }
 
 impl Trains {
-    /// Sends a guest's orders, joined as far as that goes. Returns the fault if the guest broke
+    /// Sends a guest's or the host's orders, joined as far as that goes. Returns the fault if the guest broke
     /// the rules: what could not be sent is dropped then.
     pub(super) fn send(
         &mut self,

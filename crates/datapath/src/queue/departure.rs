@@ -28,7 +28,8 @@ impl Queue {
             Kind::Guest { receiveq: Some(receiveq), .. } if self.traits.has_offloads => {
                 receiveq.ring.receiver()
             }
-            Kind::Guest { .. } | Kind::Interface(_) => Receiver::PLAIN,
+            Kind::Tap(_, receiver) if self.traits.has_offloads => *receiver,
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => Receiver::PLAIN,
         }
     }
 
@@ -49,13 +50,18 @@ impl Queue {
                 Departure::Completing(frame) => queue.send_completing(frame),
             }
             .map_err(Undelivered::Dropped),
-            Kind::Guest { .. } | Kind::Interface(_) => {
+            Kind::Tap(queue, _) if !self.is_leaving => match departure {
+                Departure::Whole(net_header, frame) => queue.send(net_header, &frame),
+                Departure::Completing(frame) => queue.send_completing(frame),
+            }
+            .map_err(Undelivered::Dropped),
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => {
                 Err(Undelivered::Dropped(DropReason::PortDown))
             }
         }
     }
 
-    /// The same for several frames that were joined into one of `length_bytes` bytes, for a guest
+    /// The same for several frames that were joined into one of `length_bytes` bytes, for a receiver
     /// that takes large frames.
     pub(crate) fn depart_joined<'a>(
         &mut self,
@@ -67,7 +73,10 @@ impl Queue {
             Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {
                 Ok(receiveq.ring.deliver_joined(net_header, length_bytes, frame)?)
             }
-            Kind::Guest { .. } | Kind::Interface(_) => {
+            Kind::Tap(queue, _) if !self.is_leaving => {
+                queue.send_joined(net_header, frame).map_err(Undelivered::Dropped)
+            }
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => {
                 Err(Undelivered::Dropped(DropReason::PortDown))
             }
         }
