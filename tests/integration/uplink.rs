@@ -79,6 +79,23 @@ fn every_queue_of_the_interface_is_served() {
 }
 
 #[test]
+fn every_flow_leaves_by_an_interface_with_fewer_queues_to_send_than_to_receive() {
+    let wire = Wire::with_channels(4, 1);
+    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let socket = wire.socket();
+    let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
+
+    for number in 0..64 {
+        let sent = frame(BROADCAST, [2, 0, 0, 0, 1, number], &[number; 46]);
+        guest.send(&sent);
+        assert_eq!(socket.receive_from([2, 0, 0, 0, 1, number]), sent);
+    }
+
+    let statistics = switch.statistics("up");
+    assert_eq!(statistics["queues"].as_array().unwrap().len(), 4, "{statistics}");
+}
+
+#[test]
 fn port_says_its_mode_and_what_its_interface_dropped() {
     let wire = Wire::new();
     let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);

@@ -104,6 +104,20 @@ pub enum SocketError {
         #[source]
         source: io::Error,
     },
+    /// Zero copy was asked for and some queues receive without sending: see
+    /// [`ZeroCopy`](crate::ZeroCopy).
+    #[error(
+        "{interface} receives by {channels} queues with an XDP program and sends by {senders}, which \
+         zero copy cannot do (ethtool -L {interface} combined MAXIMUM, or zero-copy auto or never)"
+    )]
+    ReceiveOnly {
+        /// The interface.
+        interface: String,
+        /// Its receive channels.
+        channels: u32,
+        /// Its queues that send.
+        senders: u32,
+    },
     /// The driver would change frames before the program sees them and cannot be told not to.
     #[error("{interface} does not let {offload} be switched off (force takes it all the same)")]
     OffloadFixed {

@@ -3,8 +3,8 @@
 //! Opening checks first and changes later, so a refusal leaves the interface as it was found:
 //! it exists, is no loopback, is not in use by the host, has no larger MTU than the switch takes,
 //! has not more channels than there can be sockets. Then the XDP program is attached (which refuses a
-//! second one), every receive channel gets a socket, and the sockets go into the program's map.
-//! A channel without socket would lose its frames silently.
+//! second one), every receive channel that there is now gets a socket, and the sockets go into the
+//! program's map. A channel without socket would lose its frames silently.
 //!
 //! An interface that is down is set up, as its operator expects of a switch, and is left up.
 
@@ -44,6 +44,12 @@ const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(4);
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Whether the NIC may write to and read from the UMEM itself.
+///
+/// It may not if the interface has queues that receive and do not send. Those are `virtio_net`'s, which
+/// adds them for an XDP program if its device has more than the host uses: in zero copy they never
+/// send (`virtnet_poll_tx`), and as they go with the program, which goes before the sockets have let
+/// go of them, the driver keeps pointers to freed memory (`virtnet_xsk_pool_disable`,
+/// drivers/net/virtio_net.c). Seen on Linux 7.3: the next program made the kernel stumble over one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ZeroCopy {
     /// If the driver can; otherwise the kernel copies.
@@ -140,13 +146,19 @@ impl Interface {
             check_unused(&device)?;
         }
         let mtu_bytes = check_mtu(&device, MTU_LIMIT_BYTES)?;
-        let channels = check_channels(&device, settings.max_queues)?;
+        let limit = settings.max_queues;
+        check_channels(&device, limit)?;
         sys::lift_locked_memory_limit();
         let failed = |call| SocketError::system(call, name);
         device.set_up().map_err(failed("set up"))?;
 
-        let program = wait_for_predecessor(|| Program::attach(name, device.index(), channels))?;
-        let mut binding = Binding::new(&device, channels, settings.zero_copy, pool);
+        let program = wait_for_predecessor(|| Program::attach(name, device.index(), limit))?;
+        // Only now: virtio_net adds a channel for each processor when it gets a program, and the
+        // device receives on those, too (`virtnet_xdp_set`, drivers/net/virtio_net.c).
+        let channels = check_channels(&device, limit)?;
+        let senders = count_queues(name, "tx-").unwrap_or(channels);
+        let zero_copy = check_zero_copy(name, settings.zero_copy, channels, senders)?;
+        let mut binding = Binding::new(&device, channels, zero_copy, pool);
         let (bound, terms) = wait_for_predecessor(|| binding.attempt())?;
         if !terms.is_multi_buffer {
             check_mtu(&device, CHUNK_MTU_BYTES)?;
@@ -164,19 +176,25 @@ impl Interface {
             queue_count: channels,
             at_opening,
         };
-        let queues = interface.connect(bound, terms)?;
+        let queues = interface.connect(bound, terms, senders)?;
         Ok((interface, queues))
     }
 
-    /// Puts the sockets into the program's map: from now on frames arrive.
-    fn connect(&self, bound: Vec<Bound>, terms: Terms) -> Result<Vec<XdpQueue>, SocketError> {
+    /// Puts the sockets into the program's map: from now on frames arrive. The first `senders`
+    /// queues send, too.
+    fn connect(
+        &self,
+        bound: Vec<Bound>,
+        terms: Terms,
+        senders: u32,
+    ) -> Result<Vec<XdpQueue>, SocketError> {
         (0..)
             .zip(bound)
             .map(|(queue, bound)| {
                 let subject = format!("{} queue {queue}", self.device.name());
                 let failed = SocketError::system("insert socket into XSKMAP", subject);
                 self.program.insert(queue, bound.socket.fd.as_fd()).map_err(failed)?;
-                Ok(XdpQueue::new(bound, queue, self.mtu_bytes, terms))
+                Ok(XdpQueue::new(bound, queue, self.mtu_bytes, terms, queue < senders))
             })
             .collect()
     }
@@ -262,7 +280,7 @@ fn check_channels(device: &Device, limit: u32) -> Result<u32, SocketError> {
     let interface = device.name();
     let failed = SocketError::system("read channels", interface);
     let told = device.receive_channels().map_err(failed)?.unwrap_or(0);
-    let channels = told.max(count_receive_queues(interface)).max(1);
+    let channels = told.max(count_queues(interface, "rx-").unwrap_or(0)).max(1);
     if channels > limit {
         return Err(SocketError::TooManyChannels {
             interface: interface.to_owned(),
@@ -273,15 +291,31 @@ fn check_channels(device: &Device, limit: u32) -> Result<u32, SocketError> {
     Ok(channels)
 }
 
-fn count_receive_queues(interface: &str) -> u32 {
-    let Ok(entries) = fs::read_dir(Path::new("/sys/class/net").join(interface).join("queues"))
-    else {
-        return 0;
+/// What becomes of the wish for zero copy: see [`ZeroCopy`].
+fn check_zero_copy(
+    interface: &str,
+    wish: ZeroCopy,
+    channels: u32,
+    senders: u32,
+) -> Result<ZeroCopy, SocketError> {
+    match wish {
+        _ if channels <= senders => Ok(wish),
+        ZeroCopy::Auto | ZeroCopy::Never => Ok(ZeroCopy::Never),
+        ZeroCopy::Always => {
+            Err(SocketError::ReceiveOnly { interface: interface.to_owned(), channels, senders })
+        }
+    }
+}
+
+/// Queues of the interface in sysfs whose names begin like this. `None` if it has none there: /sys
+/// is another namespace's then.
+fn count_queues(interface: &str, prefix: &str) -> Option<u32> {
+    let entries = fs::read_dir(Path::new("/sys/class/net").join(interface).join("queues")).ok()?;
+    let is_meant = |entry: &fs::DirEntry| {
+        entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix))
     };
-    let receive = entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with("rx-")));
-    u32::try_from(receive.count()).unwrap_or(u32::MAX)
+    let count = entries.flatten().filter(is_meant).count();
+    u32::try_from(count).ok().filter(|&count| count > 0)
 }
 
 /// Tries until nothing of a predecessor is in the way, for at most [`PREDECESSOR_PATIENCE`].

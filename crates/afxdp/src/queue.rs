@@ -52,6 +52,8 @@ pub struct XdpQueue {
     socket: Socket,
     part: Part,
     queue: u32,
+    /// The interface sends from it.
+    can_send: bool,
     /// Longest frame without tag that the interface sends, in bytes.
     limit_bytes: usize,
     /// Completed receive chunks on their way back to the fill ring.
@@ -69,7 +71,13 @@ pub struct XdpQueue {
 }
 
 impl XdpQueue {
-    pub(crate) fn new(bound: Bound, queue: u32, mtu_bytes: u32, terms: Terms) -> Self {
+    pub(crate) fn new(
+        bound: Bound,
+        queue: u32,
+        mtu_bytes: u32,
+        terms: Terms,
+        can_send: bool,
+    ) -> Self {
         let Bound { socket, part } = bound;
         Self {
             back: Vec::with_capacity(RECEIVE_CHUNKS as usize),
@@ -78,6 +86,7 @@ impl XdpQueue {
             socket,
             part,
             queue,
+            can_send,
             outstanding: 0,
             is_multi_buffer: terms.is_multi_buffer,
             jumbo: Jumbo::new(),
@@ -89,6 +98,14 @@ impl XdpQueue {
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.queue
+    }
+
+    /// Says whether frames leave by it. An interface may have fewer queues that send than ones that
+    /// receive; what lies in the tx ring of the others stays there (`xsk_generic_xmit`,
+    /// net/xdp/xsk.c).
+    #[must_use]
+    pub const fn can_send(&self) -> bool {
+        self.can_send
     }
 
     /// Takes up to `limit` frames, appends them to `burst` and returns how many. A frame's token

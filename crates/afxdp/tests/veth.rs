@@ -196,6 +196,36 @@ fn every_queue_of_the_interface_receives_and_sends() {
 }
 
 #[test]
+fn queue_that_the_interface_does_not_send_from_says_so() {
+    in_namespace(|| {
+        let queues = "numrxqueues 2 numtxqueues 1";
+        ip(&format!("link add up0 {queues} type veth peer name wire0 {queues}"));
+        ip("link set wire0 up");
+
+        let (_interface, queues) = open("up0").unwrap();
+
+        let can_send: Vec<bool> = queues.iter().map(XdpQueue::can_send).collect();
+        assert_eq!(can_send, [true, false]);
+    });
+}
+
+#[test]
+fn interface_with_a_queue_that_does_not_send_is_refused_zero_copy() {
+    in_namespace(|| {
+        let queues = "numrxqueues 2 numtxqueues 1";
+        ip(&format!("link add up0 {queues} type veth peer name wire0 {queues}"));
+        let settings = Settings { zero_copy: ZeroCopy::Always, ..Settings::default() };
+
+        let refusal = Interface::open("up0", &settings, &mut UmemPool::new()).unwrap_err();
+
+        let is_expected =
+            matches!(refusal, SocketError::ReceiveOnly { channels: 2, senders: 1, .. });
+        assert!(is_expected, "{refusal}");
+        await_no_program("up0");
+    });
+}
+
+#[test]
 fn program_is_gone_after_queues_and_interface_are_dropped() {
     in_namespace(|| {
         make_pair();

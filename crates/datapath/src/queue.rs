@@ -347,7 +347,8 @@ impl Queue {
             Kind::Guest { receiveq, .. } => {
                 receiveq.as_ref().is_some_and(|receiveq| receiveq.takes_frames())
             }
-            Kind::Interface(_) | Kind::Tap(..) => !self.is_leaving,
+            Kind::Interface(queue) => !self.is_leaving && queue.can_send(),
+            Kind::Tap(..) => !self.is_leaving,
         }
     }
 

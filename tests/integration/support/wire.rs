@@ -33,32 +33,27 @@ impl Wire {
 
     /// Makes one whose uplink has so many queues.
     pub(crate) fn with_queues(queues: u32) -> Self {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("rwt{}-{number}", std::process::id());
-        ip(&["netns", "add", &namespace]);
-        let wire = Self { namespace };
-        let queues = queues.to_string();
-        wire.ip(&[
-            "link",
-            "add",
-            UPLINK,
-            "numrxqueues",
-            &queues,
-            "numtxqueues",
-            &queues,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            OUTSIDE,
-            "numrxqueues",
-            &queues,
-            "numtxqueues",
-            &queues,
-        ]);
+        Self::with_channels(queues, queues)
+    }
+
+    /// Makes one whose ends have so many queues to receive and to send.
+    pub(crate) fn with_channels(receive: u32, send: u32) -> Self {
+        let wire = Self::empty();
+        let (receive, send) = (receive.to_string(), send.to_string());
+        let queues = ["numrxqueues", receive.as_str(), "numtxqueues", send.as_str()];
+        let (here, there) = (["link", "add", UPLINK], ["type", "veth", "peer", "name", OUTSIDE]);
+        wire.ip(&[&here[..], &queues, &there, &queues].concat());
         wire.set_up(UPLINK);
         wire.set_up(OUTSIDE);
         wire
+    }
+
+    /// Makes a namespace without interfaces.
+    pub(crate) fn empty() -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("rwt{}-{number}", std::process::id());
+        ip(&["netns", "add", &namespace]);
+        Self { namespace }
     }
 
     /// Sets an interface up, without an IPv6 address of its own: the kernel would send reports and
@@ -90,14 +85,19 @@ impl Wire {
     /// A raw socket on an interface of the namespace.
     pub(crate) fn socket_on(&self, interface: &str) -> PacketSocket {
         let interface = interface.to_owned();
+        self.within(move || PacketSocket::open(&interface))
+    }
+
+    /// Makes something in the namespace, such as a socket, which stays in it wherever it goes.
+    pub(crate) fn within<T: Send + 'static>(&self, make: impl FnOnce() -> T + Send + 'static) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.namespace)).unwrap();
-        // A thread of its own enters the namespace; the socket stays in it wherever it goes.
-        let open = move || {
+        // A thread of its own enters it.
+        let enter_and_make = move || {
             let kind = Some(LinkNameSpaceType::Network);
             move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind).unwrap();
-            PacketSocket::open(&interface)
+            make()
         };
-        std::thread::spawn(open).join().unwrap()
+        std::thread::spawn(enter_and_make).join().unwrap()
     }
 
     /// Starts tcpdump on the outside end: an independent parser that sees tags.
