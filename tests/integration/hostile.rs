@@ -12,7 +12,7 @@ use virtio::testing::{Buffer, TestMemory};
 use crate::support::front_end::{FrontEnd, RING_ENTRIES};
 use crate::support::messages::{Conversation, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK};
 use crate::support::switch::{Switch, guests};
-use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, wait_for};
+use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, numbers, wait_for};
 
 /// Most lines that the log has of a port before a second has passed: 20 of its front ends, one for
 /// the second that had begun before, and that the port was added.
@@ -123,15 +123,6 @@ fn full_pipe() -> (OwnedFd, OwnedFd) {
     let size = rustix::pipe::fcntl_setpipe_size(&writer, 4_096).unwrap();
     rustix::io::write(&writer, &vec![0; size]).unwrap();
     (reader, writer)
-}
-
-/// Numbers that look random and are the same every time (xorshift).
-fn numbers(seed: u64) -> impl Iterator<Item = u64> {
-    std::iter::successors(Some(seed), |&last| {
-        let mut next = last ^ last << 13;
-        next ^= next >> 7;
-        Some(next ^ next << 17)
-    })
 }
 
 #[test]

@@ -23,7 +23,7 @@ interface = "uplink"
 "#;
 
 /// A wire, and a second one in the same namespace between `uplink2` and `outside2`.
-fn two_wires() -> Wire {
+pub(crate) fn two_wires() -> Wire {
     let wire = Wire::new();
     wire.ip(&["link", "add", "uplink2", "type", "veth", "peer", "name", "outside2"]);
     wire.set_up("uplink2");

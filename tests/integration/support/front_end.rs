@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+use virtio::offload::NetHeader;
 use virtio::testing::{Buffer, Driver, TestMemory};
 use virtio::{Features, QueueSize};
 
 use super::messages::{
-    ADD_MEM_REG, Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, REM_MEM_REG, SET_FEATURES,
-    SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE,
+    ADD_MEM_REG, Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, NET_SET_MTU, REM_MEM_REG,
+    SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE,
     SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM,
 };
 use super::wait_for;
@@ -20,10 +21,10 @@ use super::wait_for;
 pub(crate) const RING_ENTRIES: u16 = 128;
 
 /// Guest memory of each queue: its ring and its buffers.
-const QUEUE_BYTES: u64 = 4 << 20;
+const QUEUE_BYTES: u64 = 10 << 20;
 
-/// Distance between the buffers of a queue.
-const BUFFER_STEP: u64 = 16 << 10;
+/// Distance between the buffers of a queue: room for the longest frame that is to be cut.
+pub(crate) const BUFFER_STEP: u64 = 68 << 10;
 
 const PROTOCOL_FEATURES: u64 = 1 << 30;
 
@@ -45,6 +46,15 @@ pub(crate) const MODERN: Manner = Manner {
     indirect: false,
     queue_pairs: 1,
 };
+
+/// A frame as it came to a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) net_header: NetHeader,
+    /// How many buffers it took, as its header says; one if that has no such field.
+    pub(crate) num_buffers: u16,
+    pub(crate) frame: Vec<u8>,
+}
 
 /// One ring with its buffers.
 #[derive(Debug)]
@@ -173,8 +183,17 @@ impl FrontEnd {
 
     /// Sends a frame on a pair. Waits while the ring is full.
     pub(crate) fn send_on(&mut self, pair: usize, frame: &[u8]) {
-        let net_header = vec![0; self.manner.features.net_header_bytes()];
-        let packet = [net_header.as_slice(), frame].concat();
+        self.send_asking_on(pair, NetHeader::default(), frame);
+    }
+
+    /// Sends a frame that something is to be done to.
+    pub(crate) fn send_asking(&mut self, net_header: NetHeader, frame: &[u8]) {
+        self.send_asking_on(0, net_header, frame);
+    }
+
+    fn send_asking_on(&mut self, pair: usize, net_header: NetHeader, frame: &[u8]) {
+        let net_header = net_header.to_bytes(0);
+        let packet = [&net_header[..self.manner.features.net_header_bytes()], frame].concat();
         let ring = &mut self.rings[2 * pair + 1];
         wait_for("room in the transmitq", || {
             (ring.driver.in_flight() < RING_ENTRIES).then_some(())
@@ -218,19 +237,31 @@ impl FrontEnd {
         self.try_receive().map(|(_, frame)| frame).filter(|frame| frame[..6] == address)
     }
 
+    /// The next frame of the first pair and what its net header says, if there is one.
+    pub(crate) fn try_receive_told(&mut self) -> Option<Received> {
+        self.try_receive_told_on(0)
+    }
+
     fn try_receive_on(&mut self, pair: usize) -> Option<Vec<u8>> {
-        let net_header_bytes = self.manner.features.net_header_bytes();
+        self.try_receive_told_on(pair).map(|received| received.frame)
+    }
+
+    fn try_receive_told_on(&mut self, pair: usize) -> Option<Received> {
+        let features = self.manner.features;
         let first = self.take_buffer(pair)?;
-        let buffers = if self.manner.features.contains(Features::NET_MRG_RXBUF) {
-            u16::from_le_bytes([first[10], first[11]])
-        } else {
-            1
-        };
-        let mut frame = first[net_header_bytes..].to_vec();
-        for _ in 1..buffers {
-            frame.extend(self.take_buffer(pair).expect("merged buffers come together"));
+        let (head, start) = first.split_at(features.net_header_bytes());
+        let mut net_header = [0; 12];
+        net_header[..head.len()].copy_from_slice(head);
+        let has_number = head.len() == net_header.len();
+        let num_buffers =
+            if has_number { u16::from_le_bytes([net_header[10], net_header[11]]) } else { 1 };
+        let mut frame = start.to_vec();
+        if features.contains(Features::NET_MRG_RXBUF) {
+            for _ in 1..num_buffers {
+                frame.extend(self.take_buffer(pair).expect("merged buffers come together"));
+            }
         }
-        Some(frame)
+        Some(Received { net_header: NetHeader::from_bytes(&net_header), num_buffers, frame })
     }
 
     fn take_buffer(&mut self, pair: usize) -> Option<Vec<u8>> {
@@ -269,6 +300,11 @@ impl FrontEnd {
     pub(crate) fn send_descriptor(&mut self, request: u32, ring: u64, descriptor: BorrowedFd<'_>) {
         self.conversation.send_u64(request, &[ring], &[descriptor]);
         self.synchronise();
+    }
+
+    /// Tells the switch the guest's MTU (NET_SET_MTU). Returns its answer: zero if it agrees.
+    pub(crate) fn set_mtu(&mut self, mtu: u64) -> u64 {
+        self.conversation.ask_u64(NET_SET_MTU, mtu)
     }
 
     /// Kicks a ring whether the switch wants it or not.

@@ -24,11 +24,15 @@ pub(crate) const SET_VRING_ERR: u32 = 14;
 pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
 pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
+pub(crate) const NET_SET_MTU: u32 = 20;
 pub(crate) const ADD_MEM_REG: u32 = 37;
 pub(crate) const REM_MEM_REG: u32 = 38;
 
 /// The version, which every message carries.
 const VERSION: u32 = 1;
+
+/// The flag of a message that wants an answer whatever it asks for.
+const NEED_REPLY: u32 = 8;
 
 /// One end of a conversation.
 #[derive(Debug)]
@@ -69,6 +73,13 @@ impl Conversation {
     pub(crate) fn send_u64(&self, request: u32, numbers: &[u64], descriptors: &[BorrowedFd<'_>]) {
         let body: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         self.send(request, &body, descriptors);
+    }
+
+    /// Sends a message whose body is a number, and returns the answer: zero if it is carried out.
+    pub(crate) fn ask_u64(&mut self, request: u32, number: u64) -> u64 {
+        let header = [request, VERSION | NEED_REPLY, 8].map(u32::to_le_bytes).concat();
+        self.send_raw(&[header.as_slice(), &number.to_le_bytes()].concat(), &[]);
+        self.reply_u64()
     }
 
     /// Sends a message about a ring.

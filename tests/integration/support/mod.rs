@@ -1,5 +1,6 @@
 //! What the system tests are made of: the real binary, front ends, guests, and wires.
 
+pub(crate) mod flow;
 pub(crate) mod front_end;
 pub(crate) mod guest;
 pub(crate) mod messages;
@@ -32,6 +33,15 @@ pub(crate) fn wait_at_most<T>(
         assert!(start.elapsed() < longest, "{what} did not come within {longest:?}");
         std::thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// Numbers that look random and are the same every time (xorshift).
+pub(crate) fn numbers(seed: u64) -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(seed), |&last| {
+        let mut next = last ^ last << 13;
+        next ^= next >> 7;
+        Some(next ^ next << 17)
+    })
 }
 
 /// An Ethernet frame of a type for local experiments (0x88b5, IEEE 802-2014, 9.2).

@@ -1,5 +1,6 @@
 //! A raw socket on an interface: frames go out as they are and come in as the kernel saw them.
-//! The kernel takes a tag out of what it receives; tests that are about tags read tcpdump.
+//! The kernel takes a tag out of what it receives, and says so beside it; tests that are about tags
+//! read tcpdump.
 
 #![allow(unsafe_code)]
 
@@ -7,6 +8,12 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
+
+/// Room for frames that wait to be received: as many as one large frame is cut into, and more.
+const RECEIVE_BYTES: libc::c_int = 8 << 20;
+
+/// Longest frame that is received.
+const FRAME_BYTES: usize = 16 << 10;
 
 /// A packet socket (packet(7)).
 #[derive(Debug)]
@@ -49,11 +56,55 @@ impl PacketSocket {
 
     /// The next frame that another has sent, if one is there.
     pub(crate) fn try_receive(&self) -> Option<Vec<u8>> {
-        let mut buffer = vec![0; 16 << 10];
+        let mut buffer = vec![0; FRAME_BYTES];
         let (length, _) =
             rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::DONTWAIT).ok()?;
         buffer.truncate(length);
         Some(buffer)
+    }
+
+    /// Gets ready for frames that come many at once, and with tags.
+    pub(crate) fn prepare_for_tags(&self) {
+        self.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BYTES);
+        self.set_option(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1);
+    }
+
+    fn set_option(&self, level: libc::c_int, option: libc::c_int, number: libc::c_int) {
+        let length = u32::try_from(size_of_val(&number)).unwrap();
+        let socket = self.socket.as_raw_fd();
+        // SAFETY: `number` is an integer of that length and lives through the call.
+        let set =
+            unsafe { libc::setsockopt(socket, level, option, (&raw const number).cast(), length) };
+        assert_eq!(set, 0, "socket option {option}: {}", io::Error::last_os_error());
+    }
+
+    /// The next frame that another has sent, with its tag, if one is there.
+    pub(crate) fn try_receive_with_tag(&self) -> Option<Vec<u8>> {
+        let mut frame = vec![0; FRAME_BYTES];
+        // What is said beside it: a control message of a tpacket_auxdata, aligned as one.
+        let mut beside = [0u64; 16];
+        let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
+        // SAFETY: all zeros is a message header without anything.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+        (message.msg_control, message.msg_controllen) =
+            (beside.as_mut_ptr().cast(), size_of_val(&beside));
+        let socket = self.socket.as_raw_fd();
+        // SAFETY: `message` names one part and the room beside it, which live through the call.
+        let length = unsafe { libc::recvmsg(socket, &raw mut message, libc::MSG_DONTWAIT) };
+        frame.truncate(usize::try_from(length).ok()?);
+        // SAFETY: the kernel has filled the message in, and its room lives still.
+        let said = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        assert!(!said.is_null(), "the kernel says nothing of tags");
+        // SAFETY: the only control message that was asked for is of this type.
+        let data = unsafe { libc::CMSG_DATA(said) };
+        // SAFETY: as above; it may not be aligned.
+        let said = unsafe { data.cast::<libc::tpacket_auxdata>().read_unaligned() };
+        if said.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
+            let tag = [said.tp_vlan_tpid.to_be_bytes(), said.tp_vlan_tci.to_be_bytes()].concat();
+            frame.splice(12..12, tag);
+        }
+        Some(frame)
     }
 
     /// The next frame with this source.

@@ -1,7 +1,7 @@
 //! The switch under test: the real binary, in a directory of its own, observed from outside.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -184,6 +184,16 @@ impl Switch {
     /// Stops it, so that what is sent meanwhile waits for it all at once.
     pub(crate) fn pause(&self) {
         self.signal(rustix::process::Signal::STOP);
+        // A thread that runs stops a little later.
+        wait_for("all threads to stop", || self.has_stopped().then_some(()));
+    }
+
+    fn has_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process())).unwrap();
+        let state = |task: io::Result<fs::DirEntry>| {
+            fs::read_to_string(task.unwrap().path().join("stat")).unwrap()
+        };
+        tasks.map(state).all(|state| state.contains(") T "))
     }
 
     /// Lets it go on.
