@@ -11,6 +11,7 @@ mod control;
 mod forwarding;
 mod guests;
 mod hostile;
+mod offloads;
 mod readme;
 mod rights;
 mod support;
