@@ -6,6 +6,7 @@
 mod abilities;
 mod hostile;
 mod joining;
+mod settings;
 mod table;
 
 use serde_json::Value;
