@@ -100,7 +100,10 @@ impl PollThread {
         let members = self.bridge.flood_members(forward.vid);
         let copies = members.count() - usize::from(members.contains(arrival.port.slot));
         let work = &mut self.work;
-        let bytes = copies * work.burst.frames[arrival.at].length_bytes as usize;
+        let frame = &work.burst.frames[arrival.at];
+        let bytes = copies * frame.length_bytes as usize;
+        // As if every port wanted it cut.
+        let copies = copies * frame.most_wire_frames() as usize;
         // The first flood of a turn always passes, however many ports there are.
         let is_first = work.flood_copies_left == FLOOD_COPIES_PER_TURN;
         if !is_first && (copies > work.flood_copies_left || bytes > work.flood_bytes_left) {

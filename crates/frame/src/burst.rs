@@ -59,6 +59,17 @@ impl Frame {
         }
     }
 
+    /// Most frames that a wire gets of it: one, unless it is to be cut.
+    #[must_use]
+    #[inline]
+    pub fn most_wire_frames(&self) -> u32 {
+        match self.offload.segmentation {
+            None => 1,
+            // Headers count as payload, for TCP's options are not always known.
+            Some(cut) => self.length_bytes.div_ceil(cut.size.get().into()),
+        }
+    }
+
     /// No frame: what a place in a burst holds before a frame is read into it.
     pub const EMPTY: Self = Self {
         header: Header::EMPTY,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use virtio::Features;
 use virtio::offload::NetHeader;
 
-use super::super::abilities::{ASKS, TAKES_ALL_MERGED, merging};
+use super::super::abilities::{ASKS, Sent, TAKES_ALL_MERGED, merging};
 use super::{Lab, extended, large};
 use crate::support::flow::{Flow, PROTOCOLS, TCP4};
 use crate::support::front_end::{BUFFER_STEP, MODERN, Manner, RING_ENTRIES, Received};
@@ -106,5 +106,23 @@ fn guest_that_rewrites_its_headers_meanwhile_harms_nobody() {
     while lab.bob.try_receive().is_some() || lab.carol.try_receive().is_some() {}
     assert!(lab.switch.counter("bob", "frames_out") > 0);
     assert!(lab.switch.drops("bob", "offload_unfit") > 0);
+    lab.finish();
+}
+
+#[test]
+fn floods_of_many_pieces_count_as_the_copies_that_they_may_become() {
+    let mut lab = Lab::new(merging(ASKS));
+    let sent = Sent { payload: vec![7; 1_300], size: Some(1), ..large(TCP4) };
+    let (net_header, frame) = sent.packet();
+
+    // In one turn: the first flood always passes.
+    lab.switch.pause();
+    (0..2).for_each(|_| lab.mallory.send_asking(net_header, &frame));
+    lab.switch.resume();
+    lab.mallory.await_sent();
+
+    assert_eq!(lab.switch.drops("mallory", "flood_budget"), 1);
+    assert_eq!(lab.switch.counter("mallory", "decided"), 1);
+    while lab.bob.try_receive().is_some() || lab.carol.try_receive().is_some() {}
     lab.finish();
 }

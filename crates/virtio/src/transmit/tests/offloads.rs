@@ -83,3 +83,20 @@ fn burst_of_large_frames_ends_after_as_many_bytes_as_one_of_jumbo_frames() {
     assert_eq!(guest.receive(), Ok(10));
     assert_eq!(guest.receive(), Ok(10));
 }
+
+#[test]
+fn burst_ends_after_as_many_pieces_as_keep_nobody_waiting() {
+    let mut guest = offloading(32);
+    for head in 0..4 {
+        send(&mut guest, head, &TCP4, 1_300, Some(1));
+    }
+
+    assert_eq!(guest.receive(), Ok(2));
+    assert_eq!(guest.burst.frames.iter().map(|frame| frame.token).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(guest.queue.outstanding(), 2);
+    guest.burst.clear();
+    assert_eq!(guest.receive(), Ok(2));
+
+    assert_eq!(guest.burst.frames.iter().map(|frame| frame.token).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(guest.queue.outstanding(), 4);
+}
