@@ -21,9 +21,9 @@ use crate::occupancy::check_unused;
 use crate::offloads::Offloads;
 use crate::pool::{Binding, Bound};
 use crate::program::{Attachment, Program};
-use crate::socket::Terms;
+use crate::queue::Abilities;
 use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES};
-use crate::{SocketError, UmemPool, XdpQueue, sys};
+use crate::{SocketError, UmemPool, XdpQueue, netdev, sys};
 
 /// Largest MTU whose frames, with Ethernet header and one tag, fit a chunk.
 const CHUNK_MTU_BYTES: u32 = CHUNK_BYTES - HEADROOM_BYTES - 18;
@@ -81,6 +81,18 @@ impl Mode {
     }
 }
 
+/// Who completes the checksums of frames that are sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Checksums {
+    /// The NIC if its driver says that it can, else the switch.
+    #[default]
+    Auto,
+    /// The switch.
+    Switch,
+    /// The NIC, whatever it says, if the kernel knows how to ask it.
+    Nic,
+}
+
 /// What an operator chooses about an uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -91,12 +103,15 @@ pub struct Settings {
     /// Most receive channels to serve; each costs 16 MiB of pinned memory, and the first
     /// interface's as much again, for others to share.
     pub max_queues: u32,
+    /// Who completes the checksums of frames that are sent.
+    pub checksums: Checksums,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         // 64 queues are 1.25 GiB; NICs have as many channels as the host has cores by default.
-        Self { zero_copy: ZeroCopy::Auto, force: false, max_queues: 64 }
+        let (zero_copy, checksums) = (ZeroCopy::Auto, Checksums::Auto);
+        Self { zero_copy, force: false, max_queues: 64, checksums }
     }
 }
 
@@ -176,7 +191,18 @@ impl Interface {
             queue_count: channels,
             at_opening,
         };
-        let queues = interface.connect(bound, terms, senders)?;
+        let completes_checksums = match settings.checksums {
+            Checksums::Switch => false,
+            Checksums::Nic => true,
+            Checksums::Auto => netdev::completes_checksums(interface.device.index()),
+        };
+        let abilities = Abilities {
+            mtu_bytes,
+            can_send: true,
+            is_multi_buffer: terms.is_multi_buffer,
+            completes_checksums,
+        };
+        let queues = interface.connect(bound, abilities, senders)?;
         Ok((interface, queues))
     }
 
@@ -185,7 +211,7 @@ impl Interface {
     fn connect(
         &self,
         bound: Vec<Bound>,
-        terms: Terms,
+        abilities: Abilities,
         senders: u32,
     ) -> Result<Vec<XdpQueue>, SocketError> {
         (0..)
@@ -194,7 +220,11 @@ impl Interface {
                 let subject = format!("{} queue {queue}", self.device.name());
                 let failed = SocketError::system("insert socket into XSKMAP", subject);
                 self.program.insert(queue, bound.socket.fd.as_fd()).map_err(failed)?;
-                Ok(XdpQueue::new(bound, queue, self.mtu_bytes, terms, queue < senders))
+                let has_metadata = bound.part.umem().front_bytes() > 0;
+                let completes_checksums = abilities.completes_checksums && has_metadata;
+                let can_send = queue < senders;
+                let abilities = Abilities { can_send, completes_checksums, ..abilities };
+                Ok(XdpQueue::new(bound, queue, abilities))
             })
             .collect()
     }

@@ -27,6 +27,7 @@ mod chunks;
 mod error;
 mod interface;
 mod ioctl;
+mod netdev;
 mod occupancy;
 mod offloads;
 mod pool;
@@ -40,7 +41,7 @@ mod umem;
 
 pub use chunks::Chunk;
 pub use error::SocketError;
-pub use interface::{Interface, LinkStatistics, Mode, Settings, ZeroCopy};
+pub use interface::{Checksums, Interface, LinkStatistics, Mode, Settings, ZeroCopy};
 pub use pool::UmemPool;
 pub use queue::XdpQueue;
 pub use statistics::XdpStatistics;

@@ -29,6 +29,7 @@
 //! A frame of up to 64 bytes lies wholly in its private header and is written to a free chunk.
 
 mod jumbo;
+mod partial;
 mod send;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,11 +39,24 @@ use frame::{Burst, DropReason, SegmentRange};
 use crate::chunks::{Chunk, Part};
 use crate::pool::Bound;
 use crate::rings::Descriptor;
-use crate::socket::{Socket, Terms};
+use crate::socket::Socket;
 use crate::statistics::XdpStatistics;
 use crate::sys;
 use crate::umem::{RECEIVE_CHUNKS, SEND_CHUNKS, chunk_of};
 use jumbo::Jumbo;
+
+/// What the interface does for one of its queues.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Abilities {
+    /// Longest packet that it sends.
+    pub(crate) mtu_bytes: u32,
+    /// It sends from this queue.
+    pub(crate) can_send: bool,
+    /// Frames may leave in several buffers.
+    pub(crate) is_multi_buffer: bool,
+    /// The NIC completes checksums of frames that are sent.
+    pub(crate) completes_checksums: bool,
+}
 
 /// One receive queue of an uplink, owned by one poll thread. Methods never wait. Drop it when nothing
 /// is [`outstanding`](Self::outstanding) and no duplicate of its socket is left.
@@ -52,17 +66,12 @@ pub struct XdpQueue {
     socket: Socket,
     part: Part,
     queue: u32,
-    /// The interface sends from it.
-    can_send: bool,
-    /// Longest frame without tag that the interface sends, in bytes.
-    limit_bytes: usize,
+    abilities: Abilities,
     /// Completed receive chunks on their way back to the fill ring.
     back: Vec<u64>,
     /// Send chunks that are free.
     free: Vec<u64>,
     outstanding: usize,
-    /// Frames may leave in several buffers.
-    is_multi_buffer: bool,
     /// Frames that came in several buffers.
     jumbo: Jumbo,
     /// The kernel last refused to send for a reason that trying again does not cure, such as an
@@ -71,24 +80,16 @@ pub struct XdpQueue {
 }
 
 impl XdpQueue {
-    pub(crate) fn new(
-        bound: Bound,
-        queue: u32,
-        mtu_bytes: u32,
-        terms: Terms,
-        can_send: bool,
-    ) -> Self {
+    pub(crate) fn new(bound: Bound, queue: u32, abilities: Abilities) -> Self {
         let Bound { socket, part } = bound;
         Self {
             back: Vec::with_capacity(RECEIVE_CHUNKS as usize),
             free: part.send_chunks().collect(),
-            limit_bytes: mtu_bytes as usize + frame::ETHERNET_HEADER_BYTES,
             socket,
             part,
             queue,
-            can_send,
+            abilities,
             outstanding: 0,
-            is_multi_buffer: terms.is_multi_buffer,
             jumbo: Jumbo::new(),
             is_stalled: false,
         }
@@ -105,7 +106,7 @@ impl XdpQueue {
     /// net/xdp/xsk.c).
     #[must_use]
     pub const fn can_send(&self) -> bool {
-        self.can_send
+        self.abilities.can_send
     }
 
     /// Takes up to `limit` frames, appends them to `burst` and returns how many. A frame's token

@@ -100,8 +100,7 @@ impl Socket {
         let failed = |call| SocketError::system(call, place.subject());
         let fd = sys::socket(libc::AF_XDP, libc::SOCK_RAW).map_err(failed("make xdp socket"))?;
         if matches!(source, Source::Register(_)) {
-            set(&fd, libc::XDP_UMEM_REG, &part.umem().registration())
-                .map_err(failed("register umem"))?;
+            part.umem().register(fd.as_fd()).map_err(failed("register umem"))?;
         }
         let mut socket = Self::with_rings(fd).map_err(failed("make xdp rings"))?;
         // Without CAP_NET_ADMIN or on old kernels the default stays, which is slower and works.

@@ -21,18 +21,26 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use frame::{Room, Segment};
 
 use crate::chunks::{FreeChunks, PART_CHUNKS};
-use crate::sys::Mapping;
+use crate::sys::{self, Mapping};
 
 /// Length of a chunk in bytes: one page, the largest that aligned chunks may have here.
 pub(crate) const CHUNK_BYTES: u32 = 4_096;
 
 /// What the kernel leaves free before a frame (`XDP_PACKET_HEADROOM`).
 pub(crate) const HEADROOM_BYTES: u32 = 256;
+
+/// Length of the metadata in front of a frame to send (`struct xsk_tx_metadata`).
+pub(crate) const METADATA_BYTES: u32 = 24;
+
+/// What is left free in front of a frame to send if there may be metadata: a cache line.
+const FRONT_BYTES: u32 = 64;
 
 /// Chunks that go round by way of the fill ring, for each queue: twice the rx ring.
 pub(crate) const RECEIVE_CHUNKS: u32 = 2_048;
@@ -44,6 +52,7 @@ pub(crate) const SEND_CHUNKS: u32 = 2_048;
 #[derive(Debug)]
 pub(crate) struct Umem {
     mapping: Mapping,
+    has_metadata: AtomicBool,
     /// Chunks that no queue has. For the control plane only.
     pub(crate) free: FreeChunks,
 }
@@ -54,19 +63,40 @@ impl Umem {
         let chunks = u64::from(queues) * u64::from(PART_CHUNKS);
         let length_bytes =
             usize::try_from(chunks * u64::from(CHUNK_BYTES)).map_err(io::Error::other)?;
-        Ok(Self { mapping: Mapping::anonymous(length_bytes)?, free: FreeChunks::of_parts(queues) })
+        let mapping = Mapping::anonymous(length_bytes)?;
+        let has_metadata = AtomicBool::new(false);
+        Ok(Self { mapping, has_metadata, free: FreeChunks::of_parts(queues) })
     }
 
-    /// What the first socket registers.
-    pub(crate) fn registration(&self) -> libc::xdp_umem_reg {
-        libc::xdp_umem_reg {
+    /// Registers it for a socket, its first. Notes whether frames to send may have metadata, which
+    /// kernels before 6.11 do not know.
+    pub(crate) fn register(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let plain = libc::xdp_umem_reg {
             addr: self.mapping.start().expose_provenance() as u64,
             len: self.mapping.length_bytes() as u64,
             chunk_size: CHUNK_BYTES,
             headroom: 0,
             flags: 0,
             tx_metadata_len: 0,
+        };
+        let flags = libc::XDP_UMEM_TX_METADATA_LEN;
+        let with_metadata = libc::xdp_umem_reg { flags, tx_metadata_len: METADATA_BYTES, ..plain };
+        let register = |registration: &_| {
+            sys::set_option(socket, libc::SOL_XDP, libc::XDP_UMEM_REG, registration)
+        };
+        match register(&with_metadata) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => register(&plain),
+            // Relaxed: read by whoever was given the socket, later.
+            outcome => outcome.map(|()| self.has_metadata.store(true, Ordering::Relaxed)),
         }
+    }
+
+    /// Where a frame to send begins in its chunk: behind a cache line for its metadata, which the
+    /// kernel then wants room for in front of every frame (`xp_aligned_validate_desc`); or at the
+    /// start, where there is no metadata.
+    #[inline]
+    pub(crate) fn front_bytes(&self) -> u32 {
+        if self.has_metadata.load(Ordering::Relaxed) { FRONT_BYTES } else { 0 }
     }
 
     /// The place of `length_bytes` bytes at `address`, if they lie within one chunk.
@@ -119,7 +149,7 @@ impl Umem {
     }
 
     /// The address where `head_bytes` bytes would end right before this payload, if it lies here
-    /// and both fit its chunk.
+    /// and both fit its chunk, with what is left free in front of a frame to send.
     #[inline]
     pub(crate) fn address_before(&self, payload: &Segment, head_bytes: usize) -> Option<u64> {
         if !self.holds(payload) {
@@ -128,7 +158,8 @@ impl Umem {
         let at = payload.address().wrapping_sub(self.mapping.start().addr()) as u64;
         let in_chunk = offset_in_chunk(at);
         let head_bytes = u32::try_from(head_bytes).ok()?;
-        let fits = head_bytes <= in_chunk && payload.length_bytes() <= CHUNK_BYTES - in_chunk;
+        let fits = head_bytes + self.front_bytes() <= in_chunk
+            && payload.length_bytes() <= CHUNK_BYTES - in_chunk;
         fits.then(|| at - u64::from(head_bytes))
     }
 }

@@ -11,6 +11,8 @@
 mod exchange;
 #[path = "veth/jumbo.rs"]
 mod jumbo;
+#[path = "veth/partial.rs"]
+mod partial;
 #[path = "veth/world.rs"]
 mod world;
 

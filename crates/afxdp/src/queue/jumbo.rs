@@ -13,7 +13,7 @@ use frame::{Burst, Completing, DropReason, MAX_FRAME_BYTES, Room, SegmentRange, 
 
 use super::XdpQueue;
 use crate::rings::Descriptor;
-use crate::umem::{CHUNK_BYTES, RECEIVE_CHUNKS, chunk_of};
+use crate::umem::{RECEIVE_CHUNKS, chunk_of};
 
 /// Most buffers that a frame comes in: the longest fits three.
 const MAX_BUFFERS: usize = 4;
@@ -169,7 +169,8 @@ impl XdpQueue {
         length_bytes: u32,
         mut copy: impl FnMut(&mut Room),
     ) -> Result<(), DropReason> {
-        let count = length_bytes.div_ceil(CHUNK_BYTES);
+        let room_bytes = self.chunk_room_bytes();
+        let count = length_bytes.div_ceil(room_bytes);
         if self.free.len() < count as usize {
             self.reap();
         }
@@ -178,9 +179,10 @@ impl XdpQueue {
         }
         let mut left_bytes = length_bytes;
         while left_bytes > 0
-            && let Some(address) = self.free.pop()
+            && let Some(chunk) = self.free.pop()
         {
-            let piece_bytes = left_bytes.min(CHUNK_BYTES);
+            let address = chunk + u64::from(self.part.umem().front_bytes());
+            let piece_bytes = left_bytes.min(room_bytes);
             left_bytes -= piece_bytes;
             let written = self.part.umem().write(address, &mut copy);
             let options = if left_bytes > 0 { libc::XDP_PKT_CONTD } else { 0 };

@@ -2,9 +2,12 @@
 
 use std::os::fd::AsFd;
 
-use frame::{Completing, DropReason, MIN_WIRE_FRAME_BYTES, Outgoing, Room, Segment, TAG_BYTES};
+use frame::{
+    Completing, DropReason, ETHERNET_HEADER_BYTES, MIN_WIRE_FRAME_BYTES, Outgoing, Room, Segment,
+    TAG_BYTES,
+};
 
-use super::XdpQueue;
+use super::{Abilities, XdpQueue};
 use crate::chunks::Chunk;
 use crate::rings::Descriptor;
 use crate::sys;
@@ -23,7 +26,7 @@ impl XdpQueue {
     /// when the interface was opened), [`DropReason::TxRingFull`] if no chunk is free.
     pub fn send(&mut self, frame: &Outgoing<'_>) -> Result<(), DropReason> {
         let length_bytes = self.wire_bytes(frame.head, frame.length_bytes)?;
-        if length_bytes > CHUNK_BYTES {
+        if length_bytes > self.chunk_room_bytes() {
             let mut reader = frame.reader();
             return self.send_in_several(length_bytes, |room| {
                 reader.copy_to(room);
@@ -43,7 +46,7 @@ impl XdpQueue {
     pub fn send_completing(&mut self, frame: Completing<'_>) -> Result<(), DropReason> {
         let frame_bytes = frame.length_bytes();
         let length_bytes = self.wire_bytes(frame.head(), frame_bytes)?;
-        if length_bytes > CHUNK_BYTES {
+        if length_bytes > self.chunk_room_bytes() {
             return self.send_completing_in_several(length_bytes, frame);
         }
         self.send_written(length_bytes, |room| {
@@ -60,11 +63,12 @@ impl XdpQueue {
         length_bytes: u32,
         write: impl FnOnce(&mut Room),
     ) -> Result<(), DropReason> {
-        let address = self.take_free().ok_or(DropReason::TxRingFull)?;
+        let chunk = self.take_free().ok_or(DropReason::TxRingFull)?;
+        let address = chunk + u64::from(self.part.umem().front_bytes());
         let written = self.part.umem().write(address, write);
         let descriptor = Descriptor { address, length_bytes, options: 0 };
         if written.is_none() || !self.socket.tx.push(descriptor) {
-            self.free.push(address);
+            self.free.push(chunk);
             return Err(DropReason::TxRingFull);
         }
         Ok(())
@@ -108,18 +112,26 @@ impl XdpQueue {
     }
 
     /// Length on the wire of a frame that begins with `head`, if it may go there.
-    fn wire_bytes(&self, head: &[u8], frame_bytes: usize) -> Result<u32, DropReason> {
+    pub(super) fn wire_bytes(&self, head: &[u8], frame_bytes: usize) -> Result<u32, DropReason> {
         let is_tagged = head.get(12..14).is_some_and(|kind| kind == [0x81, 0x00]);
-        let limit_bytes = self.limit_bytes + if is_tagged { TAG_BYTES } else { 0 };
+        let Abilities { mtu_bytes, is_multi_buffer, .. } = self.abilities;
+        let tag_bytes = if is_tagged { TAG_BYTES } else { 0 };
+        let limit_bytes = mtu_bytes as usize + ETHERNET_HEADER_BYTES + tag_bytes;
         let length_bytes = frame_bytes.max(MIN_WIRE_FRAME_BYTES);
         let length_bytes = u32::try_from(length_bytes).map_err(|_| DropReason::EgressOversized)?;
-        if frame_bytes > limit_bytes || (length_bytes > CHUNK_BYTES && !self.is_multi_buffer) {
+        let is_single = length_bytes <= self.chunk_room_bytes();
+        if frame_bytes > limit_bytes || !(is_single || is_multi_buffer) {
             return Err(DropReason::EgressOversized);
         }
         Ok(length_bytes)
     }
 
-    fn take_free(&mut self) -> Option<u64> {
+    /// Bytes of a frame that fit one chunk.
+    pub(super) fn chunk_room_bytes(&self) -> u32 {
+        CHUNK_BYTES - self.part.umem().front_bytes()
+    }
+
+    pub(super) fn take_free(&mut self) -> Option<u64> {
         if self.free.is_empty() {
             self.reap();
         }

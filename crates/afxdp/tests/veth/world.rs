@@ -48,6 +48,12 @@ pub(crate) fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// Runs ethtool(8).
+pub(crate) fn ethtool(arguments: &str) {
+    let status = Command::new("ethtool").args(arguments.split(' ')).output().unwrap().status;
+    assert!(status.success(), "ethtool {arguments}");
+}
+
 /// Says whether ip(8) shows an XDP program on the interface.
 pub(crate) fn has_program(interface: &str) -> bool {
     let output = Command::new("ip").args(["link", "show", "dev", interface]).output().unwrap();

@@ -74,7 +74,7 @@ fn deliver_offloaded(
     }
     let segments = burst.segments_of(frame);
     let leaving = Leaving { header: &frame.header, tag: order.tag, segments };
-    match queue.receiver().delivery(&frame.offload, order.tag.is_some()) {
+    match queue.receiver(frame.length_bytes).delivery(&frame.offload, order.tag.is_some()) {
         Delivery::Whole(net_header) => {
             let outcome = deliver_whole(queue, net_header, &leaving);
             tally.note(outcome, frame.length_bytes as usize)

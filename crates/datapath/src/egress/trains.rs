@@ -73,7 +73,7 @@ fn leaving<'a>(burst: &'a Burst, order: &Order) -> Leaving<'a> {
 #[inline]
 pub(super) fn may_form(queue: &Queue, burst: &Burst) -> bool {
     queue.orders.len() > 1
-        && queue.receiver().takes_large_tcp()
+        && queue.receiver(0).takes_large_tcp()
         && queue.orders.iter().any(|order| burst.frames[order.frame].wire.is_some())
 }
 
@@ -116,7 +116,7 @@ impl Trains {
         } else {
             return self.send_alone(sending, at, place);
         }
-        let receiver = sending.queue.receiver();
+        let receiver = sending.queue.receiver(frame.length_bytes);
         let candidate = Candidate::examine(sending.head, leaving.length_bytes())
             .filter(|candidate| receiver.takes(candidate.kind(), false))
             .filter(|candidate| {

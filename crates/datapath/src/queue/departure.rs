@@ -1,9 +1,13 @@
 //! Copies that need more than being copied, because of what is left to do to their frame.
 
 use frame::{Completing, DropReason, Joined, Outgoing, Reader};
+use virtio::Features;
 use virtio::offload::{NetHeader, Receiver};
 
 use super::{Kind, Queue, Receiveq, RingState, Undelivered};
+
+/// A NIC that completes checksums, and cuts nothing.
+const CHECKSUMS: Receiver = Receiver::new(Features::NET_GUEST_CSUM);
 
 /// A frame as it leaves by one queue.
 #[derive(Debug)]
@@ -21,12 +25,17 @@ impl Receiveq {
 }
 
 impl Queue {
-    /// What the far side takes beside ready frames.
+    /// What the far side takes beside ready frames, of a frame of so many bytes.
     #[inline]
-    pub(crate) fn receiver(&self) -> Receiver {
+    pub(crate) fn receiver(&self, frame_bytes: u32) -> Receiver {
         match &self.kind {
             Kind::Guest { receiveq: Some(receiveq), .. } if self.traits.has_offloads => {
                 receiveq.ring.receiver()
+            }
+            Kind::Interface(queue)
+                if self.traits.has_offloads && queue.takes_partial(frame_bytes) =>
+            {
+                CHECKSUMS
             }
             Kind::Tap(_, receiver) if self.traits.has_offloads => *receiver,
             Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => Receiver::PLAIN,
@@ -46,6 +55,12 @@ impl Queue {
                 Ok(())
             }
             Kind::Interface(queue) if !self.is_leaving => match departure {
+                Departure::Whole(net_header, frame)
+                    if net_header.flags & NetHeader::NEEDS_CSUM != 0 =>
+                {
+                    let NetHeader { csum_start, csum_offset, .. } = net_header;
+                    queue.send_partial(&frame, csum_start, csum_offset)
+                }
                 Departure::Whole(_, frame) => queue.send(&frame),
                 Departure::Completing(frame) => queue.send_completing(frame),
             }
