@@ -11,7 +11,7 @@
 //! | `gso_type` without NEEDS_CSUM (5.1.6.2.1: MUST)         | dropped                          |
 //! | another `gso_type` than the frame's protocol; fragments | dropped                          |
 //! | checksum outside of the frame, or in the MAC addresses  | dropped                          |
-//! | payload not longer than `gso_size`                      | checksum only                    |
+//! | payload not longer than `gso_size`, as far as is known  | checksum only                    |
 //! | DATA_VALID from a driver                                | ignored (5.1.6.2.2)              |
 //! | any `hdr_len`                                           | ignored; a right one goes on     |
 //!

@@ -1,5 +1,7 @@
 //! What a guest may put on its transmitq, and what becomes of it.
 
+#![allow(unsafe_code)]
+
 mod drops;
 mod faults;
 mod notifications;

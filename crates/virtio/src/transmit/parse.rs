@@ -1,0 +1,96 @@
+//! From a chain that was walked to a frame: its first bytes are copied and parsed, its net header
+//! interpreted, the rest described where it lies.
+
+#![allow(unsafe_code)]
+
+use frame::{Burst, DropReason, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, SegmentRange, TAG_BYTES};
+
+use super::{MAX_PIECES, Taken, TransmitQueue};
+use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
+use crate::offload::{NetHeader, interpret};
+
+/// Frames that the large ones of a burst may be cut into; the last large one may go beyond it. Pieces
+/// of 536 bytes, which every host takes (RFC 9293, 3.7.1), are 1,100 in [`BURST_BYTES`](super::BURST_BYTES); a guest that
+/// asks for pieces of a byte could keep others waiting for 87,000.
+const BURST_WIRE_FRAMES: u32 = 2_048;
+
+impl TransmitQueue {
+    /// Second pass: copies and parses the first bytes of each chain taken.
+    pub(super) fn parse_taken(&mut self, burst: &mut Burst) -> usize {
+        let before = burst.frames.len();
+        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
+        let mut position = self.next.wrapping_sub(self.taken.len() as u16);
+        let mut wire_frames = 0u32;
+        for &taken in &self.taken {
+            if wire_frames >= BURST_WIRE_FRAMES {
+                break;
+            }
+            if let Err(reason) = self.parse(taken, position, burst) {
+                let net_header_bytes = self.net_header_bytes as u64;
+                burst.dropped.count(reason);
+                burst.dropped_bytes = burst
+                    .dropped_bytes
+                    .wrapping_add(taken.length_bytes.saturating_sub(net_header_bytes));
+                self.positions[usize::from(position & self.mask)].is_complete = true;
+            } else if let Some(frame) = burst.frames.last()
+                && frame.offload.segmentation.is_some()
+            {
+                wire_frames = wire_frames.saturating_add(frame.most_wire_frames());
+            }
+            position = position.wrapping_add(1);
+        }
+        // Chains that were walked and not parsed are walked again with the next burst.
+        self.next = position;
+        self.taken.clear();
+        burst.frames.len().wrapping_sub(before)
+    }
+
+    /// Appends one frame to the burst, or says why it is dropped.
+    #[inline]
+    fn parse(&self, taken: Taken, position: u16, burst: &mut Burst) -> Result<(), DropReason> {
+        let net_header_bytes = self.net_header_bytes;
+        if taken.length_bytes < net_header_bytes as u64 {
+            return Err(DropReason::NetHeaderIncomplete);
+        }
+        let frame_bytes = taken.length_bytes - net_header_bytes as u64;
+        if frame_bytes > (MAX_LARGE_FRAME_BYTES + TAG_BYTES) as u64
+            || taken.piece_count as usize > MAX_PIECES
+        {
+            return Err(DropReason::Oversized);
+        }
+        let first = taken.first_piece as usize;
+        let pieces = &self.pieces[first..first + taken.piece_count as usize];
+        burst.push_with(|frame, segments| {
+            let mut net_header = [0; MAX_NET_HEADER_BYTES];
+            // SAFETY: the pieces are this queue's, which holds its memory map.
+            let copy = |first: &mut _| unsafe {
+                copy_first(pieces, net_header_bytes, &mut net_header, first)
+            };
+            frame.header.read(copy)?;
+            let tag_bytes = frame.header.taken_bytes() - frame.header.length_bytes();
+            #[expect(clippy::cast_possible_truncation, reason = "checked against the largest")]
+            let length_bytes = frame_bytes as u32 - tag_bytes as u32;
+            let net_header = NetHeader::from_bytes(&net_header);
+            if !net_header.is_plain() {
+                let length_bytes = length_bytes as usize;
+                frame.offload = interpret(&net_header, self.sender, &frame.header, length_bytes)?;
+            }
+            // One that is to be cut is as long as IP can say, and was checked to be.
+            if length_bytes as usize > MAX_FRAME_BYTES && frame.offload.segmentation.is_none() {
+                return Err(DropReason::Oversized);
+            }
+            let start = segments.len();
+            let skip = net_header_bytes + frame.header.taken_bytes();
+            // SAFETY: this queue holds the memory map of its pieces while the frame is out, and
+            // `drop` leaks it rather than let it go too early.
+            unsafe { push_segments(pieces, skip, segments) };
+            #[expect(clippy::cast_possible_truncation, reason = "at most the pieces of a burst")]
+            let range =
+                SegmentRange { start: start as u32, count: (segments.len() - start) as u32 };
+            frame.segments = range;
+            frame.length_bytes = length_bytes;
+            frame.token = u64::from(position);
+            Ok(())
+        })
+    }
+}
