@@ -303,7 +303,9 @@ impl Fdb {
         let in_first = empty_words(Which::First);
         let is_first = in_first > SPARE_WORDS || in_first >= empty_words(Which::Second);
         let which = if is_first { Which::First } else { Which::Second };
-        let mut cells = self.buckets[place.bucket(which)].0.iter();
+        let bucket = &self.buckets[place.bucket(which)];
+        let favourite = bucket.favourite(place.telling(which));
+        let mut cells = std::iter::once(favourite).chain(&bucket.0);
         let cell = cells.find(|cell| cell.load(Relaxed) == 0)?;
         Some((cell, place.telling(which)))
     }
