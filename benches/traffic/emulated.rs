@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::bench::{LOAD_CORE, POLL_CORE};
 use crate::net::{Namespace, ipv4};
 use crate::systems::Port;
 use crate::systems::process::{Daemon, run};
@@ -48,7 +49,9 @@ impl Emulated {
         directory: &Path,
     ) -> Result<Self, String> {
         let name = if number == 0 { "vm0" } else { "vm1" };
-        let mut command = namespace.command(Path::new(SCRIPTS).join("guest"));
+        // Wherever there is room: guests are not pinned.
+        let cores = [POLL_CORE, LOAD_CORE];
+        let mut command = namespace.command_on(&cores, Path::new(SCRIPTS).join("guest"));
         match port {
             Port::Guest { socket, .. } => command.arg("--server").arg("--socket").arg(socket),
             Port::Tap { interface } => command

@@ -81,8 +81,14 @@ impl Namespace {
 
     /// A command that becomes `program` in it, on the load's core, and ends with the bench.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+        self.command_on(&[LOAD_CORE], program)
+    }
+
+    /// The same on any of these cores.
+    pub(crate) fn command_on(&self, cores: &[usize], program: impl AsRef<Path>) -> Command {
+        let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "taskset", "-c", &LOAD_CORE.to_string()]);
+        command.args(["--pdeathsig", "KILL", "taskset", "-c", &cores.join(",")]);
         command.args(["ip", "netns", "exec", &self.name]).arg(program.as_ref());
         command
     }
