@@ -26,7 +26,7 @@ queues = 2
 "#;
 
 fn plan(name: &str, number: u8) -> Plan<'_> {
-    Plan { name, number, server: false, queues: 1, more: &[] }
+    Plan { name, number, server: false, queues: 1, namespace: None, more: &[] }
 }
 
 fn pair(switch: &Switch, queues: u16) -> (Guest, Guest) {

@@ -18,3 +18,4 @@ mod support;
 mod threads;
 mod uplink;
 mod vlan;
+mod zero_copy;

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, wait_for};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
+/// The program under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_ringway");
 
 /// A running switch. It is ended when dropped.
 #[derive(Debug)]
