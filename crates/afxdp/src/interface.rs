@@ -22,6 +22,7 @@ use crate::offloads::Offloads;
 use crate::pool::{Binding, Bound};
 use crate::program::{Attachment, Program};
 use crate::queue::Abilities;
+use crate::statistics::LinkStatistics;
 use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES};
 use crate::{SocketError, UmemPool, XdpQueue, netdev, sys};
 
@@ -115,21 +116,6 @@ impl Default for Settings {
     }
 }
 
-/// The interface's own counters, in frames since it was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LinkStatistics {
-    /// Received and dropped by the kernel or driver.
-    pub rx_dropped: u64,
-    /// Not received for want of room in the NIC.
-    pub rx_missed: u64,
-    /// Received damaged.
-    pub rx_errors: u64,
-    /// Dropped on the way out.
-    pub tx_dropped: u64,
-    /// Not sent because of an error.
-    pub tx_errors: u64,
-}
-
 /// An uplink. The program stays attached and the interface promiscuous until it is dropped; drop
 /// the queues first, or their frames go nowhere.
 #[derive(Debug)]
@@ -180,7 +166,7 @@ impl Interface {
         }
         let promiscuous = device.make_promiscuous().map_err(failed("make promiscuous"))?;
         let offloads = Offloads::switch_off(&device, settings.force)?;
-        let at_opening = read_statistics(name);
+        let at_opening = LinkStatistics::read(name);
         let interface = Self {
             device,
             program,
@@ -263,15 +249,7 @@ impl Interface {
     /// The interface's own counters since it was opened. Those a driver resets begin at zero.
     #[must_use]
     pub fn statistics(&self) -> LinkStatistics {
-        let now = read_statistics(self.device.name());
-        let then = self.at_opening;
-        LinkStatistics {
-            rx_dropped: now.rx_dropped.saturating_sub(then.rx_dropped),
-            rx_missed: now.rx_missed.saturating_sub(then.rx_missed),
-            rx_errors: now.rx_errors.saturating_sub(then.rx_errors),
-            tx_dropped: now.tx_dropped.saturating_sub(then.tx_dropped),
-            tx_errors: now.tx_errors.saturating_sub(then.tx_errors),
-        }
+        LinkStatistics::read(self.device.name()).since(self.at_opening)
     }
 }
 
@@ -362,20 +340,5 @@ fn wait_for_predecessor<T>(
             }
             outcome => return outcome,
         }
-    }
-}
-
-fn read_statistics(interface: &str) -> LinkStatistics {
-    let directory = Path::new("/sys/class/net").join(interface).join("statistics");
-    let read = |name| {
-        let text = fs::read_to_string(directory.join(name)).unwrap_or_default();
-        text.trim().parse().unwrap_or(0)
-    };
-    LinkStatistics {
-        rx_dropped: read("rx_dropped"),
-        rx_missed: read("rx_missed_errors"),
-        rx_errors: read("rx_errors"),
-        tx_dropped: read("tx_dropped"),
-        tx_errors: read("tx_errors"),
     }
 }

@@ -41,7 +41,7 @@ mod umem;
 
 pub use chunks::Chunk;
 pub use error::SocketError;
-pub use interface::{Checksums, Interface, LinkStatistics, Mode, Settings, ZeroCopy};
+pub use interface::{Checksums, Interface, Mode, Settings, ZeroCopy};
 pub use pool::UmemPool;
 pub use queue::XdpQueue;
-pub use statistics::XdpStatistics;
+pub use statistics::{LinkStatistics, XdpStatistics};

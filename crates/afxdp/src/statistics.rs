@@ -1,7 +1,10 @@
-//! What the kernel counts at one socket (`XDP_STATISTICS`; af_xdp.rst): for reports. Most of it is
-//! frames that were lost before or behind the rings, where nobody else counts them.
+//! What the kernel counts at one socket (`XDP_STATISTICS`; af_xdp.rst) and at an interface
+//! (/sys/class/net/*/statistics): for reports. Most of it is frames that were lost before or behind
+//! the rings, where nobody else counts them.
 
+use std::fs;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use crate::sys;
 
@@ -41,5 +44,50 @@ impl XdpStatistics {
                 tx_ring_empty: raw.tx_ring_empty_descs,
             },
         )
+    }
+}
+
+/// The interface's own counters, in frames since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkStatistics {
+    /// Received and dropped by the kernel or driver.
+    pub rx_dropped: u64,
+    /// Not received for want of room in the NIC.
+    pub rx_missed: u64,
+    /// Received damaged.
+    pub rx_errors: u64,
+    /// Dropped on the way out.
+    pub tx_dropped: u64,
+    /// Not sent because of an error.
+    pub tx_errors: u64,
+}
+
+impl LinkStatistics {
+    /// Reads the counters of an interface, which begin when its driver says. One that cannot be read
+    /// is zero.
+    pub(crate) fn read(interface: &str) -> Self {
+        let directory = Path::new("/sys/class/net").join(interface).join("statistics");
+        let read = |name| {
+            let text = fs::read_to_string(directory.join(name)).unwrap_or_default();
+            text.trim().parse().unwrap_or(0)
+        };
+        Self {
+            rx_dropped: read("rx_dropped"),
+            rx_missed: read("rx_missed_errors"),
+            rx_errors: read("rx_errors"),
+            tx_dropped: read("tx_dropped"),
+            tx_errors: read("tx_errors"),
+        }
+    }
+
+    /// What was counted since.
+    pub(crate) const fn since(self, then: Self) -> Self {
+        Self {
+            rx_dropped: self.rx_dropped.saturating_sub(then.rx_dropped),
+            rx_missed: self.rx_missed.saturating_sub(then.rx_missed),
+            rx_errors: self.rx_errors.saturating_sub(then.rx_errors),
+            tx_dropped: self.tx_dropped.saturating_sub(then.tx_dropped),
+            tx_errors: self.tx_errors.saturating_sub(then.tx_errors),
+        }
     }
 }
