@@ -210,6 +210,18 @@ impl XdpQueue {
             || (!self.is_stalled && self.socket.tx.pending() > 0 && self.socket.tx.needs_wakeup())
     }
 
+    /// Says whether the queue may be left until its socket is readable: it has no
+    /// [work](Self::has_work), and no driver waits for chunks that lie in the fill ring. One that is
+    /// found waiting is woken. It asks for that after it has found the ring empty (as does
+    /// `virtnet_add_recvbuf_xsk`, drivers/net/virtio_net.c), and does not look again: chunks of a
+    /// [`release`](Self::release) in between were seen by neither side.
+    pub fn may_rest(&self) -> bool {
+        if self.socket.fill.needs_wakeup() && self.socket.fill.pending() > 0 {
+            sys::wake_rx(self.socket.fd.as_fd());
+        }
+        !self.has_work()
+    }
+
     /// The kernel's counters of this queue's socket: see [`XdpStatistics::read`].
     #[must_use]
     pub fn statistics(&self) -> XdpStatistics {
@@ -236,3 +248,6 @@ impl Drop for XdpQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

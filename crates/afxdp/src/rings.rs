@@ -228,4 +228,4 @@ impl<T: Slot> Consumer<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -377,7 +377,7 @@ impl Queue {
                 true
             }
             Kind::Guest { .. } => true,
-            Kind::Interface(queue) => !queue.has_work(),
+            Kind::Interface(queue) => queue.may_rest(),
             Kind::Tap(queue, _) => !queue.has_work(),
         }
     }

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::*;
 
-const SIZE: u32 = 4;
-const OFFSETS: libc::xdp_ring_offset =
+pub(crate) const SIZE: u32 = 4;
+pub(crate) const OFFSETS: libc::xdp_ring_offset =
     libc::xdp_ring_offset { producer: 0, consumer: 64, flags: 128, desc: 192 };
 const NEARLY_WRAPPED: u32 = u32::MAX - 1;
 
 /// Memory that can be mapped twice, as the kernel and a process map a ring.
-fn shared_memory() -> OwnedFd {
+pub(crate) fn shared_memory() -> OwnedFd {
     // SAFETY: the name is a live string that ends with a zero byte.
     let fd = unsafe { libc::memfd_create(c"ring".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(fd >= 0);
@@ -21,7 +21,7 @@ fn shared_memory() -> OwnedFd {
     fd
 }
 
-fn map(memory: BorrowedFd<'_>) -> Mapping {
+pub(crate) fn map(memory: BorrowedFd<'_>) -> Mapping {
     Mapping::ring(memory, 0, 4_096).unwrap()
 }
 
