@@ -91,6 +91,18 @@ impl Rig {
         let shown = self.json(&format!("port show {name}"));
         assert_eq!(shown["mode"], mode, "{shown}");
         assert_eq!(shown["queues"], 2, "{shown}");
+        self.await_promiscuous(interface);
+    }
+
+    /// Waits until the card takes frames for other addresses than its own. The driver tells it so by a
+    /// worker, some time after the interface has become promiscuous (`virtnet_set_rx_mode`,
+    /// drivers/net/virtio_net.c); until then it drops them.
+    fn await_promiscuous(&self, interface: &str) {
+        let card = usize::from(interface == "eth1");
+        wait_for("a promiscuous card", || {
+            let filters = self.guest.qmp("query-rx-filter");
+            (filters[card]["promiscuous"] == true).then_some(())
+        });
     }
 
     /// Adds both in zero copy.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::{wait_at_most, wait_for};
 
 /// How long a guest may take to boot on a loaded machine.
@@ -161,8 +163,8 @@ impl Guest {
         output
     }
 
-    /// Sends a command to QEMU itself (QMP).
-    pub(crate) fn qmp(&self, command: &str) {
+    /// Sends a command to QEMU itself (QMP) and returns its answer.
+    pub(crate) fn qmp(&self, command: &str) -> Value {
         let mut stream = UnixStream::connect(&self.qmp).unwrap();
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap());
@@ -177,6 +179,7 @@ impl Guest {
                 assert!(!line.contains("\"error\""), "{command}: {line}");
             }
         }
+        serde_json::from_str::<Value>(&line).unwrap()["return"].take()
     }
 }
 
