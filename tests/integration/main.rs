@@ -15,6 +15,7 @@ mod offloads;
 mod readme;
 mod rights;
 mod support;
+mod tap;
 mod threads;
 mod uplink;
 mod vlan;

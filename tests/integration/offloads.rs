@@ -15,7 +15,7 @@ use crate::support::switch::Switch;
 
 /// Nothing vanishes: what came in at a port was dropped or decided, what was ordered of it left or
 /// was dropped. Returns the port's counters.
-fn assert_accounted(switch: &Switch, port: &str) -> Value {
+pub(crate) fn assert_accounted(switch: &Switch, port: &str) -> Value {
     let statistics = switch.statistics(port);
     let count = |name: &str| statistics[name].as_u64().unwrap();
     assert_eq!(count("frames_in"), count("drops_in") + count("decided"), "{statistics}");

@@ -8,12 +8,20 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
+use virtio::offload::NetHeader;
 
 /// Room for frames that wait to be received: as many as one large frame is cut into, and more.
 const RECEIVE_BYTES: libc::c_int = 8 << 20;
 
 /// Longest frame that is received.
 const FRAME_BYTES: usize = 16 << 10;
+
+/// Longest frame that is received where it may be large, with its net header.
+const LARGE_FRAME_BYTES: usize = 68 << 10;
+
+/// `PACKET_VNET_HDR` (linux/if_packet.h): a net header of ten bytes in front of each frame.
+const PACKET_VNET_HDR: libc::c_int = 15;
+const NET_HEADER_BYTES: usize = 10;
 
 /// A packet socket (packet(7)).
 #[derive(Debug)]
@@ -56,7 +64,11 @@ impl PacketSocket {
 
     /// The next frame that another has sent, if one is there.
     pub(crate) fn try_receive(&self) -> Option<Vec<u8>> {
-        let mut buffer = vec![0; FRAME_BYTES];
+        self.try_receive_up_to(FRAME_BYTES)
+    }
+
+    fn try_receive_up_to(&self, bytes: usize) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; bytes];
         let (length, _) =
             rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::DONTWAIT).ok()?;
         buffer.truncate(length);
@@ -67,6 +79,26 @@ impl PacketSocket {
     pub(crate) fn prepare_for_tags(&self) {
         self.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BYTES);
         self.set_option(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1);
+    }
+
+    /// Lets frames come and go as the host's own stack has them, with what is left to be done.
+    pub(crate) fn prepare_for_offloads(&self) {
+        self.set_option(libc::SOL_PACKET, PACKET_VNET_HDR, 1);
+        self.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BYTES);
+        self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, RECEIVE_BYTES);
+    }
+
+    /// Sends a frame that something is to be done to.
+    pub(crate) fn send_asking(&self, net_header: NetHeader, frame: &[u8]) {
+        self.send(&[&net_header.to_bytes(0)[..NET_HEADER_BYTES], frame].concat());
+    }
+
+    /// The next frame that another has sent and what is left to do to it, if one is there.
+    pub(crate) fn try_receive_told(&self) -> Option<(NetHeader, Vec<u8>)> {
+        let mut head = self.try_receive_up_to(LARGE_FRAME_BYTES)?;
+        let frame = head.split_off(NET_HEADER_BYTES);
+        head.resize(12, 0);
+        Some((NetHeader::from_bytes(head.first_chunk()?), frame))
     }
 
     fn set_option(&self, level: libc::c_int, option: libc::c_int, number: libc::c_int) {

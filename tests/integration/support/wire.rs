@@ -65,6 +65,21 @@ impl Wire {
         self.ip(&["link", "set", interface, "up"]);
     }
 
+    /// Keeps the kernel from sending anything by interfaces that are made from now on: they have no
+    /// IPv6. A kernel without it needs this not.
+    pub(crate) fn keep_quiet(&self) {
+        let setting = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+        let write = move || std::fs::write(setting, "1").is_ok();
+        self.within(write);
+    }
+
+    /// What `ip` says of an interface of the namespace, if there is one of this name.
+    pub(crate) fn link(&self, interface: &str) -> Option<String> {
+        let name = format!(": {interface}: ");
+        let links = self.ip(&["-details", "-oneline", "link", "show"]);
+        links.lines().find(|line| line.contains(&name)).map(str::to_owned)
+    }
+
     /// Runs `ip` in the namespace and returns what it prints.
     pub(crate) fn ip(&self, arguments: &[&str]) -> String {
         ip(&[&["-n", self.namespace.as_str()], arguments].concat())
