@@ -7,6 +7,7 @@ mod deletion;
 mod frames;
 mod lifetime;
 mod offloads;
+mod pace;
 mod refusals;
 mod reports;
 mod streams;

@@ -5,6 +5,7 @@
 //! told to the front end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use frame::PortId;
 use ring::{Consumer, Marker};
@@ -303,11 +304,15 @@ fn next(commands: &mut Consumer<Command>) -> Option<Command> {
     Some(command)
 }
 
-/// Keeps the number of queues that statistics show.
+/// Keeps the number of queues that statistics show, and whether the I/O thread has any.
 fn add_queues(thread: &PollThread) {
     let counter = &thread.counters.queues;
     let now = thread.queues.len() as u64;
-    add(counter, now.wrapping_sub(counter.load(std::sync::atomic::Ordering::Relaxed)));
+    add(counter, now.wrapping_sub(counter.load(Ordering::Relaxed)));
+    if thread.index == thread.io_thread {
+        // Nothing else hangs on it.
+        thread.io_has_queues.store(now > 0, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

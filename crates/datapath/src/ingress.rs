@@ -4,8 +4,10 @@
 //! once. What was delivered is published there before the ingress buffers are given back here:
 //! if the switch dies in between, a guest sends a burst again, and loses none.
 
+use std::sync::atomic::Ordering;
+
 use bridge::{Forward, Seconds};
-use frame::{DropReason, PortId};
+use frame::{BURST_FRAMES, DropReason, PortId};
 
 use crate::command::Event;
 use crate::counters::add;
@@ -21,7 +23,8 @@ impl PollThread {
         let work = &mut self.work;
         let Some(queue) = self.queues.get_mut(index) else { return 0 };
         work.burst.clear();
-        let limit = queue.intake_limit(self.io_thread);
+        let may_lend = self.io_has_queues.load(Ordering::Relaxed);
+        let limit = if may_lend { queue.intake_limit(self.io_thread) } else { BURST_FRAMES };
         if limit == 0 {
             // Not idle either: what it has lent comes back soon.
             queue.patience.found_work(ticks);

@@ -21,8 +21,6 @@ pub(crate) struct Loans {
     free: Vec<u32>,
     /// Loans that each thread may still take.
     credits: [u32; MAX_OWNERS],
-    /// What each began with.
-    most_credits: u32,
 }
 
 impl Loans {
@@ -33,7 +31,6 @@ impl Loans {
         self.loans = vec![Loan::default(); most as usize];
         self.free = (0..most).collect();
         self.credits = [credits; MAX_OWNERS];
-        self.most_credits = credits;
     }
 
     /// Says whether a frame may be lent to this thread.
@@ -41,10 +38,9 @@ impl Loans {
         self.credits[thread] > 0 && !self.free.is_empty()
     }
 
-    /// How many frames may be lent to this thread, if some are lent to it now.
-    pub(crate) fn credits_left(&self, thread: usize) -> Option<usize> {
-        let credits = self.credits.get(thread).copied().unwrap_or_default();
-        (credits < self.most_credits).then_some(credits as usize)
+    /// How many frames may be lent to this thread.
+    pub(crate) fn credits_left(&self, thread: usize) -> usize {
+        self.credits.get(thread).copied().unwrap_or_default() as usize
     }
 
     /// Opens a loan for the buffer of this token. `None` if there are too many: see
@@ -106,17 +102,16 @@ mod tests {
     }
 
     #[test]
-    fn credits_left_are_told_while_something_is_lent() {
+    fn credits_left_are_told_for_each_thread() {
         let mut loans = Loans::default();
         loans.reset(8, 2);
-        assert_eq!(loans.credits_left(1), None);
 
         let number = loans.open(77).unwrap();
         loans.lend(number, 1);
-        assert_eq!((loans.credits_left(1), loans.credits_left(2)), (Some(1), None));
+        assert_eq!((loans.credits_left(1), loans.credits_left(2)), (1, 2));
         loans.settle(number, 1);
 
-        assert_eq!(loans.credits_left(1), None);
+        assert_eq!(loans.credits_left(1), 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,7 @@ pub(crate) fn start(
     for &core in &places {
         wakers.push(Arc::new(Waker::new().map_err(failed("make an eventfd", core))?));
     }
+    let io_has_queues = Arc::new(AtomicBool::new(false));
     let mut handles = Vec::new();
     for ((index, &core), links) in places.iter().enumerate().zip(links(&wakers)) {
         let (commands_out, commands) = ring::ring(COMMAND_SLOTS);
@@ -156,6 +158,7 @@ pub(crate) fn start(
             index: index as u8,
             #[expect(clippy::cast_possible_truncation, reason = "below MAX_OWNERS")]
             io_thread: cores.len() as u8,
+            io_has_queues: Arc::clone(&io_has_queues),
             mode: if core.is_some() { settings.poll } else { PollMode::Adaptive },
             bridge: Bridge::new(Arc::clone(&settings.fdb)),
             ports: (0..MAX_PORTS).map(|_| None).collect(),

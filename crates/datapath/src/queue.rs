@@ -192,14 +192,14 @@ impl Queue {
         }
     }
 
-    /// How many frames it may take in now. A guest that sends to the I/O thread, which makes a
-    /// system call for each frame, is taken no more than may be lent: its frames wait in its own
-    /// ring, and nobody else waits for them.
+    /// How many frames it may take in while the I/O thread has queues. A guest may send all of them to the I/O thread, which
+    /// makes a system call for each; so it is taken no more than may be lent there: its frames wait
+    /// in its own ring, and nobody else waits for them.
     #[inline]
     pub(crate) fn intake_limit(&self, io_thread: u8) -> usize {
-        match (&self.kind, self.loans.credits_left(io_thread.into())) {
-            (Kind::Guest { .. }, Some(credits)) => credits.min(BURST_FRAMES),
-            (Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..), _) => BURST_FRAMES,
+        match &self.kind {
+            Kind::Guest { .. } => self.loans.credits_left(io_thread.into()).min(BURST_FRAMES),
+            Kind::Interface(_) | Kind::Tap(..) => BURST_FRAMES,
         }
     }
 

@@ -12,6 +12,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use afxdp::Chunk;
 use bridge::{Bridge, Classified};
@@ -82,6 +83,8 @@ pub(crate) struct PollThread {
     pub(crate) index: u8,
     /// The thread whose queues cost a system call a frame.
     pub(crate) io_thread: u8,
+    /// That one has queues, so that frames may have to be lent to it. It says so itself.
+    pub(crate) io_has_queues: Arc<AtomicBool>,
     pub(crate) mode: PollMode,
     pub(crate) bridge: Bridge,
     /// By slot.
