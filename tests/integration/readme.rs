@@ -1,9 +1,12 @@
 //! What README.md and `config/` show people is what the binary takes.
 
 use std::fmt::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
-use crate::support::switch::ringway;
+use crate::support::PATIENCE;
+use crate::support::switch::{Switch, ringway};
+use crate::support::wire::{OUTSIDE, Wire};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -69,6 +72,37 @@ fn scripts_that_are_shown_are_there() {
     for name in names {
         assert!(root().join(name).is_file(), "{name}");
     }
+}
+
+#[test]
+fn nat_that_is_shown_lets_guests_out_behind_the_hosts_address() {
+    // A host with a way out, and a station in the place of a guest.
+    let (host, world, guest) = (Wire::new(), Wire::empty(), Wire::empty());
+    let world_address: SocketAddr = "192.0.2.2:7000".parse().unwrap();
+    host.ip(&["link", "set", OUTSIDE, "netns", &world.namespace]);
+    world.ip(&["address", "add", "192.0.2.2/24", "dev", OUTSIDE]);
+    world.set_up(OUTSIDE);
+    host.ip(&["address", "add", "192.0.2.1/24", "dev", "uplink"]);
+    let vm1 = "[[port]]\nname='vm1'\ntype='tap'\ninterface='vm1'\nvlan={access=100}\n";
+    let switch = Switch::in_namespace(Some(&host.namespace), vm1);
+    host.ip(&["link", "set", "vm1", "netns", &guest.namespace]);
+    guest.ip(&["address", "add", "10.0.0.2/24", "dev", "vm1"]);
+    guest.set_up("vm1");
+    guest.ip(&["route", "add", "default", "via", "10.0.0.1"]);
+    let lines = shown("sh");
+    let start = lines.iter().position(|line| line.contains(" tap --interface ")).unwrap();
+
+    let add: Vec<&str> = lines[start].split('#').next().unwrap().split_whitespace().collect();
+    switch.run(&add[1..]);
+    for line in &lines[start + 1..start + 6] {
+        let output = host.command("sh").args(["-c", line]).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+
+    let listener = world.within(move || TcpListener::bind(world_address).unwrap());
+    let connect = move || TcpStream::connect_timeout(&world_address, PATIENCE).unwrap();
+    let _stream = guest.within(connect);
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "192.0.2.1");
 }
 
 #[test]
