@@ -269,7 +269,7 @@ impl Queue {
 
     /// Copies one frame to where it goes. The far side sees it after
     /// [`release_egress`](Self::release_egress).
-    #[inline]
+    #[inline(never)]
     pub(crate) fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), Undelivered> {
         match &mut self.kind {
             Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {

@@ -102,6 +102,7 @@ fn feature(segmentation: Segmentation) -> Features {
 /// # Errors
 ///
 /// [`DropReason::OffloadNotNegotiated`], [`DropReason::OffloadInvalid`]: see the table above.
+#[inline(never)]
 pub fn interpret(
     net_header: &NetHeader,
     sender: Sender,

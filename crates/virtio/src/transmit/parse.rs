@@ -3,7 +3,9 @@
 
 #![allow(unsafe_code)]
 
-use frame::{Burst, DropReason, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, SegmentRange, TAG_BYTES};
+use frame::{
+    Burst, DropReason, Frame, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, SegmentRange, TAG_BYTES,
+};
 
 use super::{MAX_PIECES, Taken, TransmitQueue};
 use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
@@ -45,8 +47,25 @@ impl TransmitQueue {
         burst.frames.len().wrapping_sub(before)
     }
 
+    /// Notes what is left to do to a frame. A function of its own: put together with the rest it
+    /// cost frames an eighth of their time that have nothing of it.
+    #[cold]
+    #[inline(never)]
+    fn interpret(
+        &self,
+        net_header: &[u8; MAX_NET_HEADER_BYTES],
+        length_bytes: usize,
+        frame: &mut Frame,
+    ) -> Result<(), DropReason> {
+        let net_header = NetHeader::from_bytes(net_header);
+        frame.offload = interpret(&net_header, self.sender, &frame.header, length_bytes)?;
+        // One that is to be cut is as long as IP can say, and was checked to be.
+        let is_too_long = length_bytes > MAX_FRAME_BYTES && frame.offload.segmentation.is_none();
+        if is_too_long { Err(DropReason::Oversized) } else { Ok(()) }
+    }
+
     /// Appends one frame to the burst, or says why it is dropped.
-    #[inline]
+    #[inline(always)]
     fn parse(&self, taken: Taken, position: u16, burst: &mut Burst) -> Result<(), DropReason> {
         let net_header_bytes = self.net_header_bytes;
         if taken.length_bytes < net_header_bytes as u64 {
@@ -70,14 +89,12 @@ impl TransmitQueue {
             let tag_bytes = frame.header.taken_bytes() - frame.header.length_bytes();
             #[expect(clippy::cast_possible_truncation, reason = "checked against the largest")]
             let length_bytes = frame_bytes as u32 - tag_bytes as u32;
-            let net_header = NetHeader::from_bytes(&net_header);
-            if !net_header.is_plain() {
-                let length_bytes = length_bytes as usize;
-                frame.offload = interpret(&net_header, self.sender, &frame.header, length_bytes)?;
-            }
-            // One that is to be cut is as long as IP can say, and was checked to be.
-            if length_bytes as usize > MAX_FRAME_BYTES && frame.offload.segmentation.is_none() {
-                return Err(DropReason::Oversized);
+            if NetHeader::from_bytes(&net_header).is_plain() {
+                if length_bytes as usize > MAX_FRAME_BYTES {
+                    return Err(DropReason::Oversized);
+                }
+            } else {
+                self.interpret(&net_header, length_bytes as usize, frame)?;
             }
             let start = segments.len();
             let skip = net_header_bytes + frame.header.taken_bytes();
