@@ -38,6 +38,11 @@ struct Rig {
 
 impl Rig {
     fn boot() -> Self {
+        Self::boot_with(&[])
+    }
+
+    /// The same with more options of `scripts/guest`.
+    fn boot_with(options: &[&str]) -> Self {
         let (here, there) = (Wire::empty(), Wire::empty());
         for tap in ["here", "there"] {
             here.ip(&["tuntap", "add", tap, "mode", "tap", "multi_queue"]);
@@ -54,7 +59,7 @@ impl Rig {
             server: false,
             queues: 2,
             namespace: Some(&here.namespace),
-            more: &[&more[..], &programs, &["--memory", "512M"]].concat(),
+            more: &[&more[..], &programs, options, &["--memory", "512M"]].concat(),
         };
         let mut guest = Guest::boot_newer(plan, directory.path());
         guest.await_booted();
@@ -175,6 +180,30 @@ fn queues_that_the_driver_adds_for_the_program_are_served_in_copy_mode() {
     cross_from_every_queue(&rig);
     transfer(&rig.here, &rig.there, THERE);
     transfer(&rig.there, &rig.here, HERE);
+}
+
+/// The card's driver switches LRO off itself for a program, and would leave it off.
+#[test]
+fn merging_and_tag_stripping_are_off_while_a_card_is_held_and_on_again_after() {
+    let mut rig = Rig::boot_with(&["--second-card", "vmxnet3"]);
+    rig.start_switch();
+    rig.add("a", "eth0", "", "copy");
+    let offloads = |rig: &mut Rig| {
+        let text = rig.guest.run(5, "ethtool -k eth1");
+        ["large-receive-offload: ", "rx-vlan-offload: "].map(|name| {
+            let (_, value) = text.split_once(name).expect("the card has it");
+            value.starts_with("on")
+        })
+    };
+    assert_eq!(offloads(&mut rig), [true, true]);
+
+    rig.ringway("port add b af-xdp --interface eth1");
+    assert_eq!(offloads(&mut rig), [false, false]);
+    transfer(&rig.here, &rig.there, THERE);
+    transfer(&rig.there, &rig.here, HERE);
+
+    rig.ringway("port remove b");
+    assert_eq!(offloads(&mut rig), [true, true]);
 }
 
 /// Flows that taps spread over all queues, of every kind of length, in both directions.

@@ -121,8 +121,9 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Interface {
     device: Device,
+    // Dropped in this order: see `offloads.rs`.
     program: Program,
-    offloads: Offloads,
+    _offloads: Offloads,
     _promiscuous: OwnedFd,
     mode: Mode,
     mtu_bytes: u32,
@@ -153,6 +154,8 @@ impl Interface {
         let failed = |call| SocketError::system(call, name);
         device.set_up().map_err(failed("set up"))?;
 
+        // Dropped after the program if anything fails.
+        let offloads = Offloads::of(find(name)?)?;
         let program = wait_for_predecessor(|| Program::attach(name, device.index(), limit))?;
         // Only now: virtio_net adds a channel for each processor when it gets a program, and the
         // device receives on those, too (`virtnet_xdp_set`, drivers/net/virtio_net.c).
@@ -165,12 +168,12 @@ impl Interface {
             check_mtu(&device, CHUNK_MTU_BYTES)?;
         }
         let promiscuous = device.make_promiscuous().map_err(failed("make promiscuous"))?;
-        let offloads = Offloads::switch_off(&device, settings.force)?;
+        offloads.switch_off(settings.force)?;
         let at_opening = LinkStatistics::read(name);
         let interface = Self {
             device,
             program,
-            offloads,
+            _offloads: offloads,
             _promiscuous: promiscuous,
             mode: terms.mode,
             mtu_bytes,
@@ -250,12 +253,6 @@ impl Interface {
     #[must_use]
     pub fn statistics(&self) -> LinkStatistics {
         LinkStatistics::read(self.device.name()).since(self.at_opening)
-    }
-}
-
-impl Drop for Interface {
-    fn drop(&mut self) {
-        self.offloads.restore(&self.device);
     }
 }
 
