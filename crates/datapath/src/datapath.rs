@@ -8,13 +8,15 @@
 //! [`remove_port`](Datapath::remove_port). A slot is used again only after all threads have
 //! forgotten the port and all that was on its way to it has been dealt with.
 
+mod statistics;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use afxdp::{XdpQueue, XdpStatistics};
+use afxdp::XdpQueue;
 use bridge::{Fdb, Flush, Seconds, VlanPolicy};
 use crossbeam::channel::{self, unbounded};
 use frame::{MAX_PORTS, PortId};
@@ -25,7 +27,7 @@ use virtio::{ReceiveQueue, SetupError, TransmitQueue, VringSetup};
 
 use crate::clock;
 use crate::command::{Command, Event, Half, PortDescription, Reply, StartVring, Vring};
-use crate::counters::{Counters, PortStatistics, QueueStatistics, Snapshot, ThreadStatistics};
+use crate::counters::Counters;
 use crate::eventfd::PeerEventfd;
 use crate::notifier;
 use crate::poll_threads::{self, Handle, StartError};
@@ -312,43 +314,6 @@ impl Datapath {
             QueueRecord { thread: fewest, counters: Arc::default(), socket: None }
         });
         (queue.thread, Arc::clone(&queue.counters))
-    }
-
-    /// What was counted at a port.
-    #[must_use]
-    pub fn statistics(&self, port: PortId) -> PortStatistics {
-        let mut statistics = PortStatistics::default();
-        let Some(record) = record(&self.ports, port) else { return statistics };
-        for (&index, queue) in &record.queues {
-            let mut counters = Snapshot::default();
-            queue.counters.add_to(&mut counters);
-            queue.counters.add_to(&mut statistics.total);
-            let index = u16::from(index);
-            let socket = queue.socket.as_ref().map(|socket| XdpStatistics::read(socket.as_fd()));
-            let thread = queue.thread;
-            statistics.queues.push(QueueStatistics { index, thread, counters, socket });
-        }
-        for counters in &record.by_thread {
-            counters.add_to(&mut statistics.total);
-        }
-        statistics
-    }
-
-    /// What was dropped on its way to ports that were removed meanwhile, since the start.
-    #[must_use]
-    pub fn removed_ports(&self) -> Snapshot {
-        let mut sum = Snapshot::default();
-        self.threads.iter().for_each(|thread| thread.orphans.add_to(&mut sum));
-        sum
-    }
-
-    /// What the poll threads did, in the order of their cores in the settings; then the I/O thread,
-    /// if it has queues.
-    #[must_use]
-    pub fn threads(&self) -> Vec<ThreadStatistics> {
-        let threads = self.threads.iter().enumerate();
-        let all = threads.map(|(index, thread)| thread.statistics(index));
-        all.filter(|thread| thread.core.is_some() || thread.queues > 0).collect()
     }
 
     /// A descriptor that becomes readable when [`take_events`](Self::take_events) has something.

@@ -6,23 +6,22 @@
 //! [`Queue::release_ingress`] give buffers back.
 
 mod departure;
+mod kind;
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use afxdp::{Chunk, XdpQueue};
+use afxdp::Chunk;
 use frame::{BURST_FRAMES, Burst, DropReason, Outgoing, PortId, Segment, VlanTag};
-use tap::TapQueue;
-use virtio::offload::{NetHeader, Receiver};
-use virtio::{QueueFault, ReceiveQueue, Refusal, TransmitQueue};
+use virtio::QueueFault;
+use virtio::offload::NetHeader;
 
 use crate::counters::Counters;
-use crate::eventfd::PeerEventfd;
 use crate::idle::Patience;
 use crate::loans::Loans;
 use crate::settings::PortTraits;
 
 pub(crate) use departure::Departure;
+pub(crate) use kind::{Kind, Receiveq, RingState, Transmitq, Undelivered};
 
 /// One copy that is to leave by a queue.
 #[derive(Debug, Clone, Copy)]
@@ -33,77 +32,6 @@ pub(crate) struct Order {
     pub(crate) tag: Option<VlanTag>,
     /// There is no other copy of its frame: an interface's queue may have the chunk it lies in.
     pub(crate) is_only: bool,
-}
-
-/// How far a virtqueue is from being stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RingState {
-    Running,
-    /// Takes nothing more; the control thread waits for what is lent.
-    Stopping,
-    /// The guest broke the ring's rules: takes nothing more until it is stopped and started.
-    Faulted,
-}
-
-/// A guest's transmitq: ingress.
-#[derive(Debug)]
-pub(crate) struct Transmitq {
-    pub(crate) ring: TransmitQueue,
-    /// `None`: the driver never kicks, so the queue is polled for ever.
-    pub(crate) kick: Option<PeerEventfd>,
-    pub(crate) call: Option<PeerEventfd>,
-    pub(crate) is_enabled: bool,
-    pub(crate) state: RingState,
-}
-
-/// A guest's receiveq: egress.
-#[derive(Debug)]
-pub(crate) struct Receiveq {
-    pub(crate) ring: ReceiveQueue,
-    pub(crate) call: Option<PeerEventfd>,
-    pub(crate) is_enabled: bool,
-    pub(crate) state: RingState,
-}
-
-/// What a queue is.
-#[derive(Debug)]
-pub(crate) enum Kind {
-    Guest {
-        transmitq: Option<Box<Transmitq>>,
-        receiveq: Option<Box<Receiveq>>,
-    },
-    Interface(Box<XdpQueue>),
-    /// With what the host takes beside ready frames.
-    Tap(Box<TapQueue>, Receiver),
-}
-
-impl Kind {
-    /// What to watch for work, if that is no guest's kick.
-    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Guest { .. } => None,
-            Self::Interface(queue) => Some(queue.as_fd()),
-            Self::Tap(queue, _) => Some(queue.as_fd()),
-        }
-    }
-}
-
-/// Why a copy was not delivered.
-#[derive(Debug)]
-pub(crate) enum Undelivered {
-    Dropped(DropReason),
-    /// The guest broke the rules of its receiveq, which must be stopped.
-    Fault(QueueFault),
-}
-
-impl From<Refusal> for Undelivered {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NoBuffer => Self::Dropped(DropReason::NoReceiveBuffer),
-            Refusal::TooSmall => Self::Dropped(DropReason::ReceiveBufferTooSmall),
-            Refusal::Fault(fault) => Self::Fault(fault),
-        }
-    }
 }
 
 /// One queue of one port, owned by one poll thread.
@@ -192,9 +120,9 @@ impl Queue {
         }
     }
 
-    /// How many frames it may take in while the I/O thread has queues. A guest may send all of them to the I/O thread, which
-    /// makes a system call for each; so it is taken no more than may be lent there: its frames wait
-    /// in its own ring, and nobody else waits for them.
+    /// How many frames it may take in while the I/O thread has queues. A guest may send all of them
+    /// there, where each costs a system call; so it is taken no more than may be lent there: its
+    /// frames wait in its own ring, and nobody else waits for them.
     #[inline]
     pub(crate) fn intake_limit(&self, io_thread: u8) -> usize {
         match &self.kind {

@@ -4,7 +4,7 @@ use frame::{Completing, DropReason, Joined, Outgoing, Reader};
 use virtio::Features;
 use virtio::offload::{NetHeader, Receiver};
 
-use super::{Kind, Queue, Receiveq, RingState, Undelivered};
+use super::{Kind, Queue, Undelivered};
 
 /// A NIC that completes checksums, and cuts nothing.
 const CHECKSUMS: Receiver = Receiver::new(Features::NET_GUEST_CSUM);
@@ -16,12 +16,6 @@ pub(crate) enum Departure<'a> {
     Whole(NetHeader, Outgoing<'a>),
     /// Its checksum is completed by the copy.
     Completing(Completing<'a>),
-}
-
-impl Receiveq {
-    pub(super) fn takes_frames(&self) -> bool {
-        self.state == RingState::Running && self.is_enabled
-    }
 }
 
 impl Queue {

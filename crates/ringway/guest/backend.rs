@@ -1,0 +1,155 @@
+//! What front ends ask, carried out: the messages of vhost-user, one method each.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vhost_user::{Backend, MemoryRegion, Refused, RingEnabling};
+use virtio::{Features, GuestRegion, QueueSize};
+
+use super::Attached;
+
+/// Maps a region that a front end sent.
+fn map(region: MemoryRegion, file: OwnedFd) -> Result<(MemoryRegion, Arc<GuestRegion>), Refused> {
+    let MemoryRegion { guest_address, size_bytes, user_address, mmap_offset } = region;
+    GuestRegion::map(file, guest_address, size_bytes, user_address, mmap_offset)
+        .map(|mapped| (region, mapped))
+        .map_err(|error| Refused::new(error.to_string()))
+}
+
+impl Backend for Attached<'_> {
+    fn device_features(&self) -> u64 {
+        self.guest.offered().0
+    }
+
+    fn queue_pairs_max(&self) -> u16 {
+        self.guest.queue_pairs
+    }
+
+    fn set_features(&mut self, features: u64, enabling: RingEnabling) -> Result<(), Refused> {
+        let features = Features(features);
+        if self.guest.features != features {
+            self.stop_all();
+            self.guest.features = features;
+        }
+        if enabling == RingEnabling::FromTheStart {
+            for index in 0..2 * self.guest.queue_pairs {
+                self.set_vring_enable(index, true)?;
+            }
+        }
+        self.reconcile_all()
+    }
+
+    fn set_memory_table(&mut self, table: Vec<(MemoryRegion, OwnedFd)>) -> Result<(), Refused> {
+        let regions = table.into_iter().map(|(region, file)| map(region, file));
+        let regions = regions.collect::<Result<_, _>>()?;
+        self.set_regions(regions)
+    }
+
+    fn add_memory_region(&mut self, region: MemoryRegion, file: OwnedFd) -> Result<(), Refused> {
+        // QEMU 7.2 sends the same regions once for each queue pair: the last one counts.
+        let mut regions = self.regions_without(region);
+        regions.push(map(region, file)?);
+        self.set_regions(regions)
+    }
+
+    fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refused> {
+        let regions = self.regions_without(region);
+        if regions.len() == self.guest.regions.len() {
+            // Removed for another queue pair already.
+            return Ok(());
+        }
+        self.set_regions(regions)
+    }
+
+    fn set_vring_size(&mut self, index: u16, size: u32) -> Result<(), Refused> {
+        let size = QueueSize::try_from(size)
+            .map_err(|error| Refused::new(format!("ring {index}: {error}")))?;
+        self.change(index, |vring| vring.size = Some(size))
+    }
+
+    fn set_vring_addresses(
+        &mut self,
+        index: u16,
+        addresses: vhost_user::VringAddresses,
+    ) -> Result<(), Refused> {
+        let addresses = virtio::VringAddresses {
+            descriptor_table: addresses.descriptor_table,
+            available_ring: addresses.available_ring,
+            used_ring: addresses.used_ring,
+        };
+        self.change(index, |vring| vring.addresses = Some(addresses))
+    }
+
+    fn set_vring_base(&mut self, index: u16, base: u32) -> Result<(), Refused> {
+        let base = u16::try_from(base)
+            .map_err(|_| Refused::new(format!("ring {index}: base {base} is above 65535")))?;
+        self.change(index, |vring| vring.next = base)
+    }
+
+    fn get_vring_base(&mut self, index: u16) -> Result<u32, Refused> {
+        self.vring(index)?;
+        self.stop(index);
+        let vring = self.vring(index)?;
+        // Stopped until the next kick descriptor comes.
+        vring.kick = None;
+        vring.call = None;
+        Ok(vring.next.into())
+    }
+
+    fn set_vring_kick(&mut self, index: u16, kick: Option<OwnedFd>) -> Result<(), Refused> {
+        let kick = self.eventfd(index, "kick", kick);
+        self.change(index, |vring| vring.kick = Some(kick))
+    }
+
+    fn set_vring_call(&mut self, index: u16, call: Option<OwnedFd>) -> Result<(), Refused> {
+        let call = self.eventfd(index, "call", call);
+        self.change(index, |vring| vring.call = call)
+    }
+
+    fn set_vring_err(&mut self, index: u16, err: Option<OwnedFd>) -> Result<(), Refused> {
+        let err = self.eventfd(index, "err", err);
+        self.vring(index)?.err = err;
+        Ok(())
+    }
+
+    fn set_vring_enable(&mut self, index: u16, enabled: bool) -> Result<(), Refused> {
+        self.vring(index)?.is_enabled = enabled;
+        self.datapath.enable_vring(self.port, index, enabled);
+        Ok(())
+    }
+
+    fn set_status(&mut self, status: u8) -> Result<(), Refused> {
+        self.guest.status = status;
+        Ok(())
+    }
+
+    fn status(&self) -> u8 {
+        self.guest.status
+    }
+
+    fn set_mtu(&mut self, mtu: u16) -> Result<(), Refused> {
+        let limit = self.guest.traits.mtu();
+        if u32::from(mtu) > limit {
+            return Err(Refused::new(format!(
+                "the front end wants an MTU of {mtu} (QEMU: host_mtu), the port takes {limit}"
+            )));
+        }
+        self.guest.mtu = Some(mtu);
+        Ok(())
+    }
+
+    fn send_rarp(&mut self, address: [u8; 6]) {
+        // Only a migrated guest needs its announcement sent for it; LOG_ALL is not offered, so
+        // there is none. The guest's own frames teach the bridge.
+        let _ = address;
+    }
+
+    fn reset_owner(&mut self) {
+        self.reset();
+    }
+
+    fn reset_device(&mut self) -> Result<(), Refused> {
+        self.reset();
+        Ok(())
+    }
+}
