@@ -250,11 +250,7 @@ impl PortSpec {
     }
 
     fn vhost_user(&self) -> Result<Connection, Invalid> {
-        self.refuse_foreign(&[
-            ("interface", self.interface.is_some()),
-            ("zero-copy", self.zero_copy.is_some()),
-            ("force", self.force.is_some()),
-        ])?;
+        self.refuse_foreign(&["socket", "connect", "owner", "group", "mode", "queues"])?;
         let socket = self.socket.clone().ok_or_else(|| missing("socket", "a vhost-user"))?;
         let connect = self.connect.unwrap_or(false);
         let ownership = vhost_user::Ownership {
@@ -266,43 +262,20 @@ impl PortSpec {
             let reason = "owner, group and mode are for a socket that ringway makes; with connect QEMU makes it";
             return Err(Invalid::new("connect", reason));
         }
-        let queue_pairs = self.queues.unwrap_or(1);
-        if !(1..=QUEUE_PAIRS_MAX).contains(&queue_pairs) {
-            let reason = format!("{queue_pairs} queue pairs are outside 1 to {QUEUE_PAIRS_MAX}");
-            return Err(Invalid::new("queues", reason));
-        }
+        let queue_pairs = self.queues("queue pairs", QUEUE_PAIRS_MAX)?;
         Ok(Connection::VhostUser { socket, connect, ownership, queue_pairs })
     }
 
     fn af_xdp(&self) -> Result<Connection, Invalid> {
-        self.refuse_foreign(&[
-            ("socket", self.socket.is_some()),
-            ("connect", self.connect.is_some()),
-            ("owner", self.owner.is_some()),
-            ("group", self.group.is_some()),
-            ("mode", self.mode.is_some()),
-            ("queues", self.queues.is_some()),
-        ])?;
+        self.refuse_foreign(&["interface", "zero-copy", "force"])?;
         let interface = self.interface("an af-xdp")?;
         let zero_copy = self.zero_copy.unwrap_or(ZeroCopy::Auto);
         Ok(Connection::AfXdp { interface, zero_copy, force: self.force.unwrap_or(false) })
     }
 
     fn tap(&self) -> Result<Connection, Invalid> {
-        self.refuse_foreign(&[
-            ("socket", self.socket.is_some()),
-            ("connect", self.connect.is_some()),
-            ("owner", self.owner.is_some()),
-            ("group", self.group.is_some()),
-            ("mode", self.mode.is_some()),
-            ("zero-copy", self.zero_copy.is_some()),
-            ("force", self.force.is_some()),
-        ])?;
-        let queues = self.queues.unwrap_or(1);
-        if !(1..=TAP_QUEUES_MAX).contains(&queues) {
-            let reason = format!("{queues} queues are outside 1 to {TAP_QUEUES_MAX}");
-            return Err(Invalid::new("queues", reason));
-        }
+        self.refuse_foreign(&["interface", "queues"])?;
+        let queues = self.queues("queues", TAP_QUEUES_MAX)?;
         Ok(Connection::Tap { interface: self.interface("a tap")?, queues })
     }
 
@@ -317,8 +290,29 @@ impl PortSpec {
         Ok(interface)
     }
 
-    fn refuse_foreign(&self, keys: &[(&'static str, bool)]) -> Result<(), Invalid> {
-        let found = keys.iter().find(|(_, is_set)| *is_set);
+    /// How many queues, or what they are called, there are to be.
+    fn queues(&self, what: &str, most: u16) -> Result<u16, Invalid> {
+        let queues = self.queues.unwrap_or(1);
+        if (1..=most).contains(&queues) {
+            return Ok(queues);
+        }
+        Err(Invalid::new("queues", format!("{queues} {what} are outside 1 to {most}")))
+    }
+
+    /// Refuses what only ports of other types have: all but the keys that are `known`.
+    fn refuse_foreign(&self, known: &[&str]) -> Result<(), Invalid> {
+        let of_some_types = [
+            ("socket", self.socket.is_some()),
+            ("connect", self.connect.is_some()),
+            ("owner", self.owner.is_some()),
+            ("group", self.group.is_some()),
+            ("mode", self.mode.is_some()),
+            ("queues", self.queues.is_some()),
+            ("interface", self.interface.is_some()),
+            ("zero-copy", self.zero_copy.is_some()),
+            ("force", self.force.is_some()),
+        ];
+        let found = of_some_types.iter().find(|(key, is_set)| *is_set && !known.contains(key));
         found.map_or(Ok(()), |&(key, _)| {
             let reason = format!("a port of type {} has no {key}", self.port_type.as_str());
             Err(Invalid { key, reason })
