@@ -177,10 +177,7 @@ fn send_or_exchange(
             return deliver_apart(queue, burst, order, head, tally);
         }
         let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
-        let header = match order.tag {
-            None => frame.header.untagged(),
-            Some(tag) => frame.header.with_tag(tag, &mut scratch),
-        };
+        let header = frame.header.as_tagged(order.tag, &mut scratch);
         let outcome = queue.forward(&Outgoing::new(header, burst.segments_of(frame)));
         let outcome = outcome.map(|replacement| {
             if replacement.is_some() {

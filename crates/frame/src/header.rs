@@ -175,6 +175,20 @@ impl Header {
         &scratch[..ADDRESSES_BYTES + TAG_BYTES + rest.len()]
     }
 
+    /// The header as a port wants it: with this tag, put together in `scratch`, or without.
+    #[must_use]
+    #[inline]
+    pub fn as_tagged<'a>(
+        &'a self,
+        tag: Option<VlanTag>,
+        scratch: &'a mut [u8; HEADER_BYTES + TAG_BYTES],
+    ) -> &'a [u8] {
+        match tag {
+            None => self.untagged(),
+            Some(tag) => self.with_tag(tag, scratch),
+        }
+    }
+
     /// A number that is the same for every frame of one flow, in both directions: a hash of the
     /// addresses and ports of IPv4 and IPv6, else of the MAC addresses. For spreading flows over
     /// queues, not for telling them apart.
@@ -290,10 +304,7 @@ mod tests {
 
             let header = Header::parse(&frame).unwrap();
 
-            let sent = match header.tag() {
-                Some(tag) => header.with_tag(tag, &mut scratch),
-                None => header.untagged(),
-            };
+            let sent = header.as_tagged(header.tag(), &mut scratch);
             prop_assert_eq!(sent, &frame[..header.taken_bytes()]);
         }
 

@@ -6,6 +6,8 @@
 
 use std::num::NonZeroU16;
 
+use crate::MAX_FRAME_BYTES;
+
 /// What is known of a frame's transport checksum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Checksum {
@@ -74,6 +76,13 @@ impl Offload {
 
     /// Nothing is left to do, for the checksum was verified.
     pub const VALID: Self = Self { checksum: Checksum::Valid, ..Self::NONE };
+
+    /// Says whether a frame of so many bytes without tag is too long with this left to do: for a
+    /// wire, unless it is to be cut.
+    #[must_use]
+    pub const fn is_too_long(&self, length_bytes: usize) -> bool {
+        length_bytes > MAX_FRAME_BYTES && self.segmentation.is_none()
+    }
 
     /// Says whether the frame is ready for a wire.
     #[must_use]

@@ -19,8 +19,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use frame::{
-    BURST_FRAMES, Burst, Completing, DropReason, Joined, MAX_FRAME_BYTES, Outgoing, Reader,
-    Segment, SegmentRange,
+    BURST_BYTES, BURST_FRAMES, Burst, Completing, DropReason, Joined, Outgoing, Reader, Segment,
+    SegmentRange,
 };
 use virtio::offload::{NetHeader, Sender, interpret};
 
@@ -32,10 +32,6 @@ const RECEIVE_BUFFERS: usize = 4 * BURST_FRAMES;
 
 /// The buffer behind those, for frames that are put together before they are sent.
 const SCRATCH: usize = RECEIVE_BUFFERS;
-
-/// Bytes after which a burst is full: a burst of the largest frames that a wire takes. Large ones
-/// take no more of the thread's time.
-const BURST_BYTES: usize = BURST_FRAMES * MAX_FRAME_BYTES;
 
 /// One queue of a tap, owned by one poll thread. Methods never wait.
 ///
@@ -129,8 +125,7 @@ impl TapQueue {
             let length_bytes = received_bytes - (taken_bytes - frame.header.length_bytes());
             let net_header = self.net_header(number).ok_or(DropReason::NetHeaderIncomplete)?;
             frame.offload = interpret(&net_header, self.sender, &frame.header, length_bytes)?;
-            // One that is to be cut is as long as IP can say, and was checked to be.
-            if length_bytes > MAX_FRAME_BYTES && frame.offload.segmentation.is_none() {
+            if frame.offload.is_too_long(length_bytes) {
                 return Err(OVERSIZED);
             }
             let start = u32::try_from(segments.len()).map_err(|_| OVERSIZED)?;

@@ -26,7 +26,7 @@ mod parse;
 use std::mem;
 use std::sync::Arc;
 
-use frame::{BURST_FRAMES, Burst, MAX_FRAME_BYTES};
+use frame::{BURST_BYTES, BURST_FRAMES, Burst};
 
 use crate::chain::{Chains, Wanted};
 use crate::memory::Piece;
@@ -42,10 +42,6 @@ const MAX_PIECES: usize = 128;
 
 /// Room for the pieces of a burst. At least one frame of [`MAX_PIECES`] always fits.
 const BURST_PIECES: usize = 4 * BURST_FRAMES;
-
-/// Bytes after which a burst is full: a burst of the largest frames that a wire takes. Large ones
-/// take no more of the thread's time.
-const BURST_BYTES: u64 = (BURST_FRAMES * MAX_FRAME_BYTES) as u64;
 
 /// Most descriptors (or pieces of their buffers) walked in one call, but for the last chain's: bounds the time that a guest
 /// with long chains takes from others.
@@ -144,7 +140,7 @@ impl TransmitQueue {
         if !burst.segments.is_empty() {
             room = room.min(burst.segments.capacity().saturating_sub(burst.segments.len()));
         }
-        let (mut budget, mut bytes) = (DESCRIPTOR_BUDGET, BURST_BYTES);
+        let (mut budget, mut bytes) = (DESCRIPTOR_BUDGET, BURST_BYTES as u64);
         #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
         self.chains.ring.prefetch_used(self.next, count as u16);
         let mut position = self.next;

@@ -50,8 +50,7 @@ pub(crate) fn pass(
                 continue;
             }
             let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
-            let head =
-                tag.map_or(frame.header.untagged(), |tag| frame.header.with_tag(tag, &mut scratch));
+            let head = frame.header.as_tagged(tag, &mut scratch);
             let outgoing = Outgoing::new(head, burst.segments_of(frame));
             let replacement = to.forward(&outgoing).unwrap();
             passed += 1;

@@ -100,10 +100,7 @@ pub(super) fn deliver_whole(
     frame: &Leaving<'_>,
 ) -> Result<(), Undelivered> {
     let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
-    let header = match frame.tag {
-        None => frame.header.untagged(),
-        Some(tag) => frame.header.with_tag(tag, &mut scratch),
-    };
+    let header = frame.header.as_tagged(frame.tag, &mut scratch);
     queue.depart(Departure::Whole(net_header, Outgoing::new(header, frame.segments)))
 }
 

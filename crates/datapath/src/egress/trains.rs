@@ -78,8 +78,8 @@ pub(super) fn may_form(queue: &Queue, burst: &Burst) -> bool {
 }
 
 impl Trains {
-    /// Sends a guest's or the host's orders, joined as far as that goes. Returns the fault if the guest broke
-    /// the rules: what could not be sent is dropped then.
+    /// Sends a guest's or the host's orders, joined as far as that goes. Returns the fault if the
+    /// guest broke the rules: what could not be sent is dropped then.
     pub(super) fn send(
         &mut self,
         queue: &mut Queue,

@@ -120,7 +120,7 @@ fn checksum_that_the_host_vouches_for_is_valid() {
 #[test]
 fn bad_frames_are_counted_by_reason_and_their_buffers_are_free() {
     let plain = NetHeader::default();
-    let longest = MAX_FRAME_BYTES + 1;
+    let longest = frame::MAX_FRAME_BYTES + 1;
     let outside = NetHeader { csum_start: 59, ..partial() };
     let v6 = NetHeader { gso_type: NetHeader::GSO_TCPV6, gso_size: 500, ..partial() };
     let mut six = tcp(1, 2_000);

@@ -12,8 +12,8 @@ use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
 use crate::offload::{NetHeader, interpret};
 
 /// Frames that the large ones of a burst may be cut into; the last large one may go beyond it. Pieces
-/// of 536 bytes, which every host takes (RFC 9293, 3.7.1), are 1,100 in [`BURST_BYTES`](super::BURST_BYTES); a guest that
-/// asks for pieces of a byte could keep others waiting for 87,000.
+/// of 536 bytes, which every host takes (RFC 9293, 3.7.1), are 1,100 in [`frame::BURST_BYTES`]; a
+/// guest that asks for pieces of a byte could keep others waiting for 87,000.
 const BURST_WIRE_FRAMES: u32 = 2_048;
 
 impl TransmitQueue {
@@ -59,9 +59,7 @@ impl TransmitQueue {
     ) -> Result<(), DropReason> {
         let net_header = NetHeader::from_bytes(net_header);
         frame.offload = interpret(&net_header, self.sender, &frame.header, length_bytes)?;
-        // One that is to be cut is as long as IP can say, and was checked to be.
-        let is_too_long = length_bytes > MAX_FRAME_BYTES && frame.offload.segmentation.is_none();
-        if is_too_long { Err(DropReason::Oversized) } else { Ok(()) }
+        if frame.offload.is_too_long(length_bytes) { Err(DropReason::Oversized) } else { Ok(()) }
     }
 
     /// Appends one frame to the burst, or says why it is dropped.
