@@ -174,5 +174,7 @@ fn front_end_may_tell_an_mtu_that_the_port_takes_and_no_other() {
 
     lab.alice.send(&frame(BOB, ALICE, &[1; 46]));
     assert_eq!(lab.next().frame, frame(BOB, ALICE, &[1; 46]));
-    assert!(lab.switch.log_lines("wants an MTU of 1501") > 0, "{}", lab.switch.log());
+    // It is logged after the answer.
+    let is_logged = || (lab.switch.log_lines("wants an MTU of 1501") > 0).then_some(());
+    wait_for("the refused MTU in the log", is_logged);
 }
