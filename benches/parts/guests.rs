@@ -91,8 +91,9 @@ impl Sender {
     /// Completes all that is out, whatever burst it was in.
     pub(crate) fn complete_all(&mut self) {
         let outstanding = u16::try_from(self.queue.outstanding()).expect("at most a ring full");
+        let next = u16::try_from(self.queue.base()).expect("a split ring's base");
         for back in 1..=outstanding {
-            self.queue.complete(self.queue.next().wrapping_sub(back).into());
+            self.queue.complete(u64::from(next.wrapping_sub(back)));
         }
     }
 
@@ -147,7 +148,7 @@ pub(crate) fn sent_burst(frame: &[u8]) -> Sender {
 
 /// A ring, and memory for a buffer of this many bytes for each of its descriptors.
 fn ring_and_buffers(buffer_bytes: u32) -> (std::sync::Arc<TestMemory>, Driver) {
-    let size = QueueSize::try_from(256).expect("a power of two");
+    let size = QueueSize::new(256, Features::NONE).expect("a power of two");
     debug_assert_eq!(usize::from(size.get()), ROUND);
     let ring_bytes = 64 * 1_024;
     let memory = TestMemory::new(ring_bytes + ROUND as u64 * u64::from(buffer_bytes));

@@ -33,7 +33,7 @@ struct Vring {
     size: Option<QueueSize>,
     addresses: Option<virtio::VringAddresses>,
     /// Where it starts, or where it stopped.
-    next: u16,
+    base: u32,
     /// `Some(None)`: the driver never kicks.
     kick: Option<Option<PeerEventfd>>,
     call: Option<PeerEventfd>,
@@ -182,9 +182,9 @@ impl Attached<'_> {
     fn stop(&mut self, index: u16) {
         let Some(vring) = self.guest.vrings.get_mut(usize::from(index)) else { return };
         if std::mem::take(&mut vring.is_running)
-            && let Some(next) = self.datapath.stop_vring(self.port, index)
+            && let Some(base) = self.datapath.stop_vring(self.port, index)
         {
-            vring.next = next;
+            vring.base = base;
         }
     }
 
@@ -215,16 +215,14 @@ impl Attached<'_> {
             memory: Arc::clone(&guest.map),
             size,
             addresses,
-            next: vring.next,
+            base: vring.base,
             features: guest.features,
         };
         let enabled = vring.is_enabled;
         match self.datapath.start_vring(self.port, index, setup, kick, call, enabled) {
             Ok(()) => (vring.is_running, vring.is_broken) = (true, false),
             Err(SetupError::RingOutsideMemory { .. }) => {}
-            Err(error @ SetupError::Misaligned { .. }) => {
-                return Err(Refused::new(format!("ring {index}: {error}")));
-            }
+            Err(error) => return Err(Refused::new(format!("ring {index}: {error}"))),
         }
         Ok(())
     }

@@ -240,14 +240,14 @@ impl Datapath {
     }
 
     /// Stops a virtqueue: nothing more is taken, all lent frames are back, the used ring is
-    /// published. Returns the index of the next entry in the available ring; `None` if it was
+    /// published. Returns its base, where it goes on; `None` if it was
     /// not running.
-    pub fn stop_vring(&mut self, port: PortId, vring: u16) -> Option<u16> {
+    pub fn stop_vring(&mut self, port: PortId, vring: u16) -> Option<u32> {
         let (pair, half) = pair_and_half(vring);
         let thread = record(&self.ports, port)?.queues.get(&pair)?.thread;
         match self.threads[thread].call(Command::StopVring(port, pair, half)) {
-            Reply::StoppedTransmitq(transmitq) => Some(transmitq.ring.next()),
-            Reply::StoppedReceiveq(receiveq) => Some(receiveq.ring.next()),
+            Reply::StoppedTransmitq(transmitq) => Some(transmitq.ring.base()),
+            Reply::StoppedReceiveq(receiveq) => Some(receiveq.ring.base()),
             Reply::Done | Reply::RemovedQueue(_) => None,
         }
     }

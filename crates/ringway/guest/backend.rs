@@ -62,7 +62,7 @@ impl Backend for Attached<'_> {
     }
 
     fn set_vring_size(&mut self, index: u16, size: u32) -> Result<(), Refused> {
-        let size = QueueSize::try_from(size)
+        let size = QueueSize::new(size, self.guest.features)
             .map_err(|error| Refused::new(format!("ring {index}: {error}")))?;
         self.change(index, |vring| vring.size = Some(size))
     }
@@ -81,9 +81,10 @@ impl Backend for Attached<'_> {
     }
 
     fn set_vring_base(&mut self, index: u16, base: u32) -> Result<(), Refused> {
-        let base = u16::try_from(base)
-            .map_err(|_| Refused::new(format!("ring {index}: base {base} is above 65535")))?;
-        self.change(index, |vring| vring.next = base)
+        if !self.guest.features.contains(Features::RING_PACKED) && base > u16::MAX.into() {
+            return Err(Refused::new(format!("ring {index}: base {base} is above 65535")));
+        }
+        self.change(index, |vring| vring.base = base)
     }
 
     fn get_vring_base(&mut self, index: u16) -> Result<u32, Refused> {
@@ -93,7 +94,7 @@ impl Backend for Attached<'_> {
         // Stopped until the next kick descriptor comes.
         vring.kick = None;
         vring.call = None;
-        Ok(vring.next.into())
+        Ok(vring.base)
     }
 
     fn set_vring_kick(&mut self, index: u16, kick: Option<OwnedFd>) -> Result<(), Refused> {

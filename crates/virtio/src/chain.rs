@@ -8,6 +8,9 @@
 //!   head ─▶ [direct] ─▶ [direct] ─▶ [indirect] ─▶ table: [0] ─▶ [2] ─▶ [1]
 //! ```
 //!
+//! That is a split ring's. In a packed ring descriptors follow one another, in the ring as in tables
+//! (2.8.7). How one leads to the next is the ring's affair (`vring/`); what is checked is the same.
+//!
 //! What is lenient, because real drivers or the standard want it: a descriptor of length 0 is
 //! skipped and its address never looked at; WRITE on an indirect descriptor is ignored
 //! (2.7.5.3.2); an indirect table may be longer than the chain in it. What is strict: everything
@@ -19,13 +22,14 @@
 
 #![allow(unsafe_code)]
 
+use std::sync::Arc;
+
 use crate::memory::{Piece, Translator};
+use crate::region::HostAddress;
 use crate::vring::{
-    DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE, Descriptor, Vring,
+    DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE, Descriptor, Ring,
 };
 use crate::{Features, GuestAddress, MemoryMap, QueueFault, SetupError, VringSetup};
-
-use std::sync::Arc;
 
 /// Most descriptors of a chain, on queues that are longer: as the Linux kernel's vhost and QEMU.
 pub(crate) const MAX_CHAIN: u16 = 1_024;
@@ -35,8 +39,8 @@ const ENOUGH_BYTES: u64 = 1 << 20;
 
 /// A ring together with the memory its descriptors point into.
 #[derive(Debug)]
-pub(crate) struct Chains {
-    pub(crate) ring: Vring,
+pub(crate) struct Chains<R> {
+    pub(crate) ring: R,
     memory: Translator,
     may_be_indirect: bool,
     /// Most descriptors of a chain.
@@ -64,23 +68,25 @@ pub(crate) enum Wanted {
 }
 
 /// The state of a walk through the descriptors of one chain.
-struct Walk<'a, Sink> {
+pub(crate) struct Walk<'a, Sink> {
     memory: &'a mut Translator,
+    may_be_indirect: bool,
+    limit: u16,
     wanted: Wanted,
     sink: &'a mut Sink,
     walked: Walked,
     is_writable_part: bool,
 }
 
-impl Chains {
+impl<R: Ring> Chains<R> {
     /// The ring of this setup.
     ///
     /// # Errors
     ///
-    /// As [`Vring::new`].
+    /// As [`Ring::new`].
     pub(crate) fn new(setup: &VringSetup) -> Result<Self, SetupError> {
         // SAFETY: `memory` below holds the map as long as `ring`.
-        let ring = unsafe { Vring::new(setup) }?;
+        let ring = unsafe { R::new(setup) }?;
         Ok(Self {
             ring,
             memory: Translator::new(Arc::clone(&setup.memory)),
@@ -100,25 +106,8 @@ impl Chains {
         self.memory.check_alive()
     }
 
-    /// How many chains the driver has made available from `next` on.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueFault::TooManyAvailable`] if it has more than a ring full, counted from
-    /// `published`, up to which chains went back to it.
-    #[inline]
-    pub(crate) fn available(&self, published: u16, next: u16) -> Result<u16, QueueFault> {
-        let size = self.ring.size();
-        let index = self.ring.available_index();
-        let ahead = index.wrapping_sub(published);
-        // What was taken is part of it: an index that went backwards shows here as well.
-        if ahead > size.get() || ahead < next.wrapping_sub(published) {
-            return Err(QueueFault::TooManyAvailable { ahead, size });
-        }
-        Ok(index.wrapping_sub(next))
-    }
-
-    /// Walks the chain from `head` and hands the pieces of its wanted buffers to `sink`.
+    /// Walks the chain at `next` and hands the pieces of its wanted buffers to `sink`. `None` if
+    /// there is none after all. Up to `published` chains went back to the driver.
     ///
     /// # Errors
     ///
@@ -126,42 +115,29 @@ impl Chains {
     #[inline]
     pub(crate) fn walk<Sink: FnMut(Piece)>(
         &mut self,
-        head: u16,
+        published: R::Position,
+        next: R::Position,
         wanted: Wanted,
         sink: &mut Sink,
-    ) -> Result<Walked, QueueFault> {
-        let Self { ring, memory, may_be_indirect, limit } = self;
-        let mut walk =
-            Walk { memory, wanted, sink, walked: Walked::default(), is_writable_part: false };
-        let mut index = head;
-        loop {
-            let descriptor = ring.descriptor(index).ok_or(QueueFault::IndexOutOfRange {
-                index,
-                entries: u32::from(ring.size().get()),
-            })?;
-            if descriptor.flags & DESCRIPTOR_INDIRECT != 0 {
-                if !*may_be_indirect {
-                    return Err(QueueFault::IndirectNotNegotiated { index });
-                }
-                if descriptor.flags & DESCRIPTOR_NEXT != 0 {
-                    return Err(QueueFault::IndirectWithNext { index });
-                }
-                return walk.indirect(head, descriptor, *limit);
-            }
-            walk.direct(index, descriptor)?;
-            if descriptor.flags & DESCRIPTOR_NEXT == 0 {
-                return Ok(walk.walked);
-            }
-            walk.check_length(head, *limit)?;
-            index = descriptor.next;
-        }
+    ) -> Result<Option<(R::Head, Walked)>, QueueFault> {
+        let mut walk = Walk {
+            memory: &mut self.memory,
+            may_be_indirect: self.may_be_indirect,
+            limit: self.limit,
+            wanted,
+            sink,
+            walked: Walked::default(),
+            is_writable_part: false,
+        };
+        let head = self.ring.walk(published, next, &mut walk)?;
+        Ok(head.map(|head| (head, walk.walked)))
     }
 }
 
 impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
     /// Takes one buffer.
     #[inline(always)]
-    fn direct(&mut self, index: u16, descriptor: Descriptor) -> Result<(), QueueFault> {
+    pub(crate) fn direct(&mut self, index: u16, descriptor: Descriptor) -> Result<(), QueueFault> {
         let Descriptor { address, length_bytes, flags, .. } = descriptor;
         self.walked.descriptors += 1;
         let is_enough = self.walked.readable_bytes + self.walked.writable_bytes > ENOUGH_BYTES;
@@ -188,7 +164,8 @@ impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
 
     /// Refuses to take one more descriptor than a chain may have.
     #[inline]
-    fn check_length(&self, head: u16, limit: u16) -> Result<(), QueueFault> {
+    pub(crate) fn check_length(&self, head: u16) -> Result<(), QueueFault> {
+        let limit = self.limit;
         if self.walked.descriptors < u32::from(limit) {
             Ok(())
         } else {
@@ -196,24 +173,33 @@ impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
         }
     }
 
-    /// Walks the chain in an indirect table, which is the rest of this chain.
-    fn indirect(&mut self, head: u16, table: Descriptor, limit: u16) -> Result<Walked, QueueFault> {
-        let Descriptor { address, length_bytes, .. } = table;
-        if length_bytes == 0 || !length_bytes.is_multiple_of(DESCRIPTOR_BYTES) {
-            return Err(QueueFault::IndirectLength { length_bytes });
+    /// Refuses an indirect descriptor that may not be one.
+    pub(crate) const fn check_indirect(
+        &self,
+        index: u16,
+        table: Descriptor,
+    ) -> Result<(), QueueFault> {
+        if !self.may_be_indirect {
+            return Err(QueueFault::IndirectNotNegotiated { index });
         }
-        let entries = length_bytes / DESCRIPTOR_BYTES;
+        if table.flags & DESCRIPTOR_NEXT != 0 {
+            return Err(QueueFault::IndirectWithNext { index });
+        }
+        Ok(())
+    }
+
+    /// Walks the chain in an indirect table of a split ring, which is the rest of this chain.
+    pub(crate) fn linked_table(&mut self, head: u16, table: Descriptor) -> Result<(), QueueFault> {
+        let entries = entries_of(table)?;
         let mut index = 0u16;
         loop {
-            let descriptor = self.read_indirect(address, length_bytes, index)?;
-            if descriptor.flags & DESCRIPTOR_INDIRECT != 0 {
-                return Err(QueueFault::NestedIndirect { index });
-            }
-            self.direct(index, descriptor)?;
+            // SAFETY: `resolve` finds 16 bytes inside a region that the map keeps mapped.
+            let descriptor = unsafe { Descriptor::read(self.resolve_entry(table, index)?) };
+            self.entry(index, descriptor)?;
             if descriptor.flags & DESCRIPTOR_NEXT == 0 {
-                return Ok(self.walked);
+                return Ok(());
             }
-            self.check_length(head, limit)?;
+            self.check_length(head)?;
             index = descriptor.next;
             if u32::from(index) >= entries {
                 return Err(QueueFault::IndexOutOfRange { index, entries });
@@ -221,21 +207,49 @@ impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
         }
     }
 
-    /// Copies a descriptor of an indirect table, which may lie across regions but must not split
-    /// a descriptor between them.
-    #[inline]
-    fn read_indirect(
-        &mut self,
-        table: u64,
-        length_bytes: u32,
-        index: u16,
-    ) -> Result<Descriptor, QueueFault> {
-        let at = table.wrapping_add(u64::from(index) * u64::from(DESCRIPTOR_BYTES));
-        let host = self
-            .memory
-            .resolve(at, DESCRIPTOR_BYTES)
-            .ok_or(QueueFault::OutsideMemory { address: GuestAddress(table), length_bytes })?;
-        // SAFETY: `resolve` found 16 bytes there, inside a region that the map keeps mapped.
-        Ok(unsafe { Descriptor::read(host) })
+    /// The same of a packed ring, where a table is one chain from its first entry to its last
+    /// (2.8.7): NEXT means nothing in it.
+    pub(crate) fn flat_table(&mut self, head: u16, table: Descriptor) -> Result<(), QueueFault> {
+        let entries = entries_of(table)?;
+        for index in 0..entries {
+            if index > 0 {
+                self.check_length(head)?;
+            }
+            // `check_length` refuses long before.
+            let index = u16::try_from(index).unwrap_or(u16::MAX);
+            // SAFETY: `resolve` finds 16 bytes inside a region that the map keeps mapped.
+            let descriptor = unsafe { Descriptor::read_packed(self.resolve_entry(table, index)?) };
+            self.entry(index, descriptor)?;
+        }
+        Ok(())
     }
+
+    /// Takes one buffer of an indirect table.
+    #[inline]
+    fn entry(&mut self, index: u16, descriptor: Descriptor) -> Result<(), QueueFault> {
+        if descriptor.flags & DESCRIPTOR_INDIRECT != 0 {
+            return Err(QueueFault::NestedIndirect { index });
+        }
+        self.direct(index, descriptor)
+    }
+
+    /// Finds a descriptor of an indirect table, which may lie across regions but must not split a
+    /// descriptor between them.
+    #[inline]
+    fn resolve_entry(&mut self, table: Descriptor, index: u16) -> Result<HostAddress, QueueFault> {
+        let Descriptor { address, length_bytes, .. } = table;
+        let at = address.wrapping_add(u64::from(index) * u64::from(DESCRIPTOR_BYTES));
+        self.memory
+            .resolve(at, DESCRIPTOR_BYTES)
+            .ok_or(QueueFault::OutsideMemory { address: GuestAddress(address), length_bytes })
+    }
+}
+
+/// How many descriptors an indirect table has.
+const fn entries_of(table: Descriptor) -> Result<u32, QueueFault> {
+    let length_bytes = table.length_bytes;
+    if length_bytes == 0 || !length_bytes.is_multiple_of(DESCRIPTOR_BYTES) {
+        return Err(QueueFault::IndirectLength { length_bytes });
+    }
+    Ok(length_bytes / DESCRIPTOR_BYTES)
 }

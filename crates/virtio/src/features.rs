@@ -78,6 +78,10 @@ impl Features {
     pub const RING_EVENT_IDX: Self = Self(1 << 29);
     /// The front end talks about protocol features (vhost-user, bit 30).
     pub const PROTOCOL_FEATURES: Self = Self(1 << 30);
+    /// Packed rings (2.8; bit 34).
+    pub const RING_PACKED: Self = Self(1 << 34);
+    /// Buffers go back in the order in which they were made available (6; bit 35).
+    pub const IN_ORDER: Self = Self(1 << 35);
     /// VIRTIO 1.0 or later, not a legacy driver (6, bit 32).
     pub const VERSION_1: Self = Self(1 << 32);
 

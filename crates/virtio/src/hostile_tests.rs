@@ -20,7 +20,7 @@ const MEMORY_BYTES: u64 = 0x8000;
 const BASE: u64 = TestMemory::GUEST_BASE;
 
 fn size(number: u32) -> QueueSize {
-    QueueSize::try_from(number).unwrap()
+    QueueSize::new(number, Features::NONE).unwrap()
 }
 
 /// Features in every combination that changes a queue's behaviour.
@@ -166,7 +166,7 @@ fn guest_that_changes_descriptors_and_headers_meanwhile_harms_itself_only() {
                 assert!(matches!(fault, QueueFault::OutsideMemory { .. }));
                 faults += 1;
                 let _ = queue.release();
-                driver.start_at(queue.next());
+                driver.start_at(u16::try_from(queue.base()).unwrap());
                 queue = TransmitQueue::new(driver.setup()).unwrap();
             }
         }

@@ -1,7 +1,8 @@
-//! The device's side of virtio-net's split virtqueues, over raw guest memory.
+//! The device's side of virtio-net's virtqueues, over raw guest memory.
 //!
-//! A driver makes chains of descriptors available in one ring and gets them back through another
-//! (VIRTIO 1.2, 2.7). [`TransmitQueue`] is where a guest's frames come in, [`ReceiveQueue`] where
+//! A driver makes chains of descriptors available and gets them back: in a split ring through one
+//! ring for each way (VIRTIO 1.2, 2.7), in a packed ring through one for both (2.8).
+//! [`TransmitQueue`] is where a guest's frames come in, [`ReceiveQueue`] where
 //! they go out to it; both are worked by one poll thread, in bursts, without allocation, system
 //! call or lock. Kicks and calls are events between processes and belong to the caller.
 //!
@@ -13,6 +14,9 @@
 //!   (we)         │ used ring     │◀── heads, in the order they were taken
 //!                └───────────────┘
 //! ```
+//!
+//! The picture shows a split ring. What a queue does is the same over a packed one; how its memory is
+//! read and written is each kind's own (`vring/split.rs`, `vring/packed.rs`).
 //!
 //! Everything in guest memory may change while we look. So ring fields are read by single atomic
 //! loads, descriptors are copied before they are checked, a frame's first bytes are copied once
@@ -40,6 +44,7 @@ mod notification;
 #[cfg(test)]
 mod notification_tests;
 pub mod offload;
+mod queues;
 mod receive;
 mod region;
 mod setup;
@@ -54,8 +59,8 @@ pub use fault::{GuestAddress, QueueFault};
 pub use features::Features;
 pub use memory::{MAX_REGIONS, MemoryError, MemoryMap};
 pub use notification::needs_notification;
-pub use receive::{ReceiveQueue, Refusal};
+pub use queues::{ReceiveQueue, TransmitQueue};
+pub use receive::Refusal;
 pub use region::GuestRegion;
 pub use setup::{InvalidQueueSize, QueueSize, RingPart, SetupError, VringAddresses, VringSetup};
 pub use sigbus::install_sigbus_guard;
-pub use transmit::TransmitQueue;

@@ -74,7 +74,7 @@ fn drive(mut driver: Driver, kick: &Sender<()>, call: &Receiver<()>) {
 
 fn run(features: Features) {
     let memory = TestMemory::new(0x1_0000);
-    let size = QueueSize::try_from(1).unwrap();
+    let size = QueueSize::new(1, Features::NONE).unwrap();
     let mut driver = Driver::new(&memory, size, features);
     let buffer = driver.end();
     driver.describe(0, Buffer::readable(buffer, 72));

@@ -11,8 +11,7 @@
 //!  └────────────┴───────────────┘ └─────────────────────┘ └─────────┴ ─ ─ ┘
 //! ```
 //!
-//! What was delivered lies in the used ring but is not visible until [`ReceiveQueue::release`]
-//! stores the index, once a burst.
+//! What was delivered lies in the used ring but is not visible until it is released, once a burst.
 //!
 //! Chains are walked a burst ahead (`ahead.rs`), so that the memory they point to is on its way
 //! into the cache when the frames are copied.
@@ -26,7 +25,7 @@ use crate::chain::{Chains, Wanted};
 use crate::memory::Piece;
 use crate::offload::{NetHeader, Receiver};
 use crate::signal::Signals;
-use crate::vring::prefetch_for_writing;
+use crate::vring::{Position, Ring, prefetch_for_writing};
 use crate::{Features, QueueFault, SetupError, VringSetup};
 use ahead::{Ahead, MAX_PIECES, Walked};
 
@@ -55,41 +54,39 @@ pub enum Refusal {
     Fault(#[from] QueueFault),
 }
 
-/// The receiveq of a guest: our egress. One owner at a time.
+/// The receiveq of a guest, with either kind of ring: see [`ReceiveQueue`](crate::ReceiveQueue).
 #[derive(Debug)]
-pub struct ReceiveQueue {
-    chains: Chains,
+pub(crate) struct Receive<R: Ring> {
+    chains: Chains<R>,
     signals: Signals,
-    /// Up to here the used ring was published.
-    published: u16,
-    /// The next position to fill; up to here the used ring is written.
-    next: u16,
-    /// Chains available from `next` on, when last looked.
+    /// Up to here chains went back to the driver.
+    published: R::Position,
+    /// The next chain to fill; up to here used entries are written.
+    next: R::Position,
+    /// The next chain to walk: those from `next` on are `ahead`.
+    walked: R::Position,
+    /// Chains available from `walked` on, when last looked.
     seen_available: u16,
     net_header_bytes: usize,
     receiver: Receiver,
     /// Chains that one frame may take.
     most_merged: usize,
     /// Chains from `next` on that were walked and not filled yet.
-    ahead: Ahead,
+    ahead: Ahead<R::Head>,
     /// Where the front of a frame goes whose head is written last. Never grows.
     front: Vec<Piece>,
 }
 
-impl ReceiveQueue {
-    /// Starts working the ring, with notifications from the driver asked for.
-    ///
-    /// # Errors
-    ///
-    /// [`SetupError`] if the ring is not in guest memory or not aligned.
-    pub fn new(setup: VringSetup) -> Result<Self, SetupError> {
-        let chains = Chains::new(&setup)?;
-        let next = chains.ring.used_index();
+impl<R: Ring> Receive<R> {
+    pub(crate) fn new(setup: &VringSetup) -> Result<Self, SetupError> {
+        let chains = Chains::<R>::new(setup)?;
+        let next = chains.ring.start(setup.base)?;
         let merges = setup.features.contains(Features::NET_MRG_RXBUF);
         let mut queue = Self {
-            signals: Signals::new(setup.features),
+            signals: Signals::new(),
             published: next,
             next,
+            walked: next,
             seen_available: 0,
             net_header_bytes: setup.features.net_header_bytes(),
             receiver: Receiver::new(setup.features),
@@ -102,83 +99,43 @@ impl ReceiveQueue {
         Ok(queue)
     }
 
-    /// Walks the chains that so many frames of so many bytes together are likely to take, and asks
-    /// the processor for the memory they point to, so that the copies need not wait for it. To be
-    /// called before a burst is delivered; nothing depends on it but speed.
-    pub fn prepare(&mut self, frames: usize, bytes: usize) {
+    pub(crate) fn prepare(&mut self, frames: usize, bytes: usize) {
         let needed_bytes = bytes.saturating_add(frames * self.net_header_bytes);
         let wanted = frames.min(BURST_FRAMES);
-        if usize::from(self.seen_available) < wanted {
-            match self.chains.available(self.published, self.next) {
-                Ok(available) => self.seen_available = available,
-                // Whoever delivers meets it again.
-                Err(_) => return,
-            }
-        }
         #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
         self.chains.ring.prefetch_used(self.next, wanted as u16);
         let (mut count, mut room_bytes) = self.ahead.totals();
         let mut budget = DESCRIPTOR_BUDGET;
         while (count < wanted || room_bytes < needed_bytes)
-            && count < usize::from(self.seen_available)
             && !self.ahead.is_half_full()
             && budget > 0
         {
-            let Ok((walked, descriptors)) = self.walk_next(count) else { return };
+            // Whoever delivers meets a fault again.
+            let Ok(Some(walked)) = self.walk_next() else { return };
             count += 1;
             room_bytes = room_bytes.saturating_add(walked.room_bytes);
-            budget = budget.saturating_sub(descriptors);
+            budget = budget.saturating_sub(walked.descriptors);
         }
     }
 
-    /// What the driver takes beside ready frames.
-    #[must_use]
-    #[inline]
-    pub const fn receiver(&self) -> Receiver {
+    pub(crate) const fn receiver(&self) -> Receiver {
         self.receiver
     }
 
-    /// Writes a ready frame, and a net header that says so, into the guest's next buffers. The
-    /// guest sees them at the next [`release`](Self::release).
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal`]; nothing was consumed then.
+    /// Put together with all that it calls: as functions they cost a fifth of its time (64 bytes).
     #[inline(always)]
-    pub fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), Refusal> {
-        self.deliver_from(NetHeader::default(), frame)
-    }
-
-    /// The same with a net header that says more.
-    ///
-    /// # Errors
-    ///
-    /// As [`deliver`](Self::deliver).
-    #[inline(never)]
-    pub fn deliver_with(
+    pub(crate) fn deliver(
         &mut self,
         net_header: NetHeader,
         frame: &Outgoing<'_>,
     ) -> Result<(), Refusal> {
-        self.deliver_from(net_header, frame)
-    }
-
-    /// The copy of [`deliver`](Self::deliver) is put together with all that it calls, as if there
-    /// were no other: as functions they cost a fifth of its time (64 bytes).
-    #[inline(always)]
-    fn deliver_from(&mut self, net_header: NetHeader, frame: &Outgoing<'_>) -> Result<(), Refusal> {
         let chains = self.take_room(frame.length_bytes)?;
         let mut reader = frame.reader();
         self.write(net_header, chains, |room| reader.copy_to(room));
         Ok(())
     }
 
-    /// The same for several frames that were joined into one of `length_bytes` bytes.
-    ///
-    /// # Errors
-    ///
-    /// As [`deliver`](Self::deliver).
-    pub fn deliver_joined<'a>(
+    pub(crate) fn deliver_joined<'a>(
         &mut self,
         net_header: NetHeader,
         length_bytes: usize,
@@ -189,12 +146,7 @@ impl ReceiveQueue {
         Ok(())
     }
 
-    /// The same for a frame whose checksum is completed on the way; it needs no net header.
-    ///
-    /// # Errors
-    ///
-    /// As [`deliver`](Self::deliver).
-    pub fn deliver_completing(&mut self, frame: Completing<'_>) -> Result<(), Refusal> {
+    pub(crate) fn deliver_completing(&mut self, frame: Completing<'_>) -> Result<(), Refusal> {
         let chains = self.take_room(frame.length_bytes())?;
         self.write_completing(frame, chains);
         Ok(())
@@ -219,8 +171,8 @@ impl ReceiveQueue {
             let walked = match self.ahead.get(count) {
                 Some(walked) => walked,
                 None => {
-                    let (walked, descriptors) = self.walk_one_more(count)?;
-                    budget = budget.saturating_sub(descriptors);
+                    let walked = self.walk_one_more()?;
+                    budget = budget.saturating_sub(walked.descriptors);
                     walked
                 }
             };
@@ -234,77 +186,73 @@ impl ReceiveQueue {
         Ok(count)
     }
 
-    /// Walks the chain behind the `count` that are walked, if it is available.
-    fn walk_one_more(&mut self, count: usize) -> Result<(Walked, u32), Refusal> {
-        if count >= usize::from(self.seen_available) {
-            self.seen_available = self.chains.available(self.published, self.next)?;
-            if count >= usize::from(self.seen_available) {
-                return Err(Refusal::NoBuffer);
-            }
-        }
+    /// Walks one more chain, which a frame needs.
+    fn walk_one_more(&mut self) -> Result<Walked<R::Head>, Refusal> {
         self.ahead.make_room();
-        Ok(self.walk_next(count)?)
+        self.walk_next()?.ok_or(Refusal::NoBuffer)
     }
 
-    /// Walks the chain behind the `count` that are walked. Returns it and how many descriptors it
-    /// has.
+    /// Walks the next chain, if one is available.
     #[inline]
-    fn walk_next(&mut self, count: usize) -> Result<(Walked, u32), QueueFault> {
-        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_PIECES")]
-        let position = self.next.wrapping_add(count as u16);
-        let ring = &self.chains.ring;
+    fn walk_next(&mut self) -> Result<Option<Walked<R::Head>>, QueueFault> {
+        if self.seen_available == 0 {
+            self.seen_available = self.chains.ring.available(self.published, self.walked)?;
+            if self.seen_available == 0 {
+                return Ok(None);
+            }
+        }
         // The next burst's descriptors, by the time they are needed.
-        ring.prefetch_descriptor(ring.available_head(position.wrapping_add(PREFETCH_DISTANCE)));
-        let head = ring.available_head(position);
+        self.chains.ring.prefetch_chain(self.walked, PREFETCH_DISTANCE);
         let pieces = &mut self.ahead.pieces;
         let mut room_bytes = 0usize;
-        let walked = self.chains.walk(head, Wanted::Writable, &mut |piece: Piece| {
+        let (published, next) = (self.published, self.walked);
+        let walked = self.chains.walk(published, next, Wanted::Writable, &mut |piece: Piece| {
             if pieces.len() < MAX_PIECES {
                 prefetch_for_writing(piece.host, piece.length_bytes);
                 room_bytes += piece.length_bytes as usize;
                 pieces.push(piece);
             }
         });
-        let walked = match walked {
-            Ok(walked) => walked,
+        let (head, walked) = match walked {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                self.seen_available = 0;
+                return Ok(None);
+            }
             Err(fault) => {
                 self.ahead.forget_last_pieces();
                 return Err(fault);
             }
         };
-        let chain = Walked { head, pieces_end: self.ahead.pieces.len(), room_bytes };
+        let descriptors = walked.descriptors;
+        let chain = Walked { head, pieces_end: self.ahead.pieces.len(), room_bytes, descriptors };
         self.ahead.walked.push(chain);
-        Ok((chain, walked.descriptors))
+        self.walked = self.chains.ring.after(self.walked, head);
+        self.seen_available -= 1;
+        Ok(Some(chain))
     }
 
-    /// Gives everything delivered to the driver, visible at once. True if the driver asked to be
-    /// notified of that.
-    pub fn release(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.published, self.next);
-        self.signals.publish(&self.chains.ring, before, self.next)
-    }
-
-    /// Says whether the driver has made a buffer available. One load at most.
-    #[must_use]
     #[inline]
-    pub fn has_buffers(&self) -> bool {
-        self.seen_available != 0 || self.chains.ring.available_index() != self.next
+    pub(crate) fn release(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.published, self.next);
+        self.signals.publish(&mut self.chains.ring, before, self.next)
     }
 
-    /// Asks the driver for a notification of new buffers. True if there are some already.
-    pub fn enable_notifications(&mut self) -> bool {
+    #[inline]
+    pub(crate) fn has_buffers(&self) -> bool {
+        self.walked != self.next || self.chains.ring.has_available(self.next)
+    }
+
+    pub(crate) fn enable_notifications(&mut self) -> bool {
         self.signals.enable(&self.chains.ring, self.next)
     }
 
-    /// Tells the driver that notifications of new buffers are not needed.
-    pub fn disable_notifications(&mut self) {
+    pub(crate) fn disable_notifications(&mut self) {
         self.signals.disable(&self.chains.ring, self.next);
     }
 
-    /// The next position to fill: GET_VRING_BASE, after [`release`](Self::release).
-    #[must_use]
-    pub const fn next(&self) -> u16 {
-        self.next
+    pub(crate) fn base(&self) -> u32 {
+        self.next.base()
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::{Features, MemoryMap};
 
-/// Number of descriptors of a split ring: a power of two from 1 to 32,768 (2.7).
+/// Number of descriptors of a ring: from 1 to 32,768, and a power of two in a split one (2.7, 2.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueueSize(u16);
 
@@ -21,7 +21,21 @@ impl QueueSize {
         self.0
     }
 
-    /// What a free-running index is masked with to find its place in the ring.
+    /// The number, if a ring of a driver with these features can have it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidQueueSize`].
+    pub fn new(number: u32, features: Features) -> Result<Self, InvalidQueueSize> {
+        let is_packed = features.contains(Features::RING_PACKED);
+        match u16::try_from(number) {
+            Ok(size @ 1..=0x8000) if is_packed || size.is_power_of_two() => Ok(Self(size)),
+            _ => Err(InvalidQueueSize { number, is_packed }),
+        }
+    }
+
+    /// What a free-running index is masked with to find its place in a ring whose size is a power
+    /// of two.
     #[must_use]
     #[inline]
     pub(crate) const fn mask(self) -> u16 {
@@ -35,28 +49,27 @@ impl fmt::Display for QueueSize {
     }
 }
 
-/// The number cannot be the size of a split ring.
+/// The number cannot be the size of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("queue size {0} is not a power of two from 1 to 32768")]
-pub struct InvalidQueueSize(pub u32);
-
-impl TryFrom<u32> for QueueSize {
-    type Error = InvalidQueueSize;
-
-    fn try_from(number: u32) -> Result<Self, Self::Error> {
-        let size = u16::try_from(number).map_err(|_| InvalidQueueSize(number))?;
-        if size.is_power_of_two() { Ok(Self(size)) } else { Err(InvalidQueueSize(number)) }
-    }
+#[error(
+    "queue size {number} is not {}from 1 to 32768",
+    if *is_packed { "" } else { "a power of two " }
+)]
+pub struct InvalidQueueSize {
+    /// The number.
+    pub number: u32,
+    /// The ring is a packed one.
+    pub is_packed: bool,
 }
 
-/// The three parts of a ring in the front end's own address space.
+/// The three parts of a ring in the front end's own address space, by the names of a split one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VringAddresses {
-    /// Start of the descriptor table.
+    /// Start of the descriptor table, or of a packed ring.
     pub descriptor_table: u64,
-    /// Start of the available ring.
+    /// Start of the available ring, or of a packed ring's driver area.
     pub available_ring: u64,
-    /// Start of the used ring.
+    /// Start of the used ring, or of a packed ring's device area.
     pub used_ring: u64,
 }
 
@@ -69,11 +82,8 @@ pub struct VringSetup {
     pub size: QueueSize,
     /// Where the ring lies.
     pub addresses: VringAddresses,
-    /// The index to start at, as SET_VRING_BASE has it. The used index that lies in the ring wins
-    /// where it differs: every chain from there on is still owed to the driver, because we give
-    /// back in order. Cloud Hypervisor sends `avail_idx` here after a reconnect, which would
-    /// lose every buffer the guest has posted.
-    pub next: u16,
+    /// Where to start, as SET_VRING_BASE has it. A split ring knows better (see its `start`).
+    pub base: u32,
     /// What the driver acknowledged.
     pub features: Features,
 }
@@ -87,6 +97,12 @@ pub enum RingPart {
     AvailableRing,
     /// The used ring.
     UsedRing,
+    /// A packed ring's descriptors.
+    DescriptorRing,
+    /// A packed ring's driver area.
+    DriverArea,
+    /// A packed ring's device area.
+    DeviceArea,
 }
 
 impl fmt::Display for RingPart {
@@ -95,6 +111,9 @@ impl fmt::Display for RingPart {
             Self::DescriptorTable => "descriptor table",
             Self::AvailableRing => "available ring",
             Self::UsedRing => "used ring",
+            Self::DescriptorRing => "descriptor ring",
+            Self::DriverArea => "driver area",
+            Self::DeviceArea => "device area",
         })
     }
 }
@@ -112,7 +131,7 @@ pub enum SetupError {
         user_address: u64,
     },
 
-    /// Not aligned as 2.7 asks: 16 bytes for the table, 2 and 4 for the rings.
+    /// Not aligned as 2.7 and 2.8 ask: 16 bytes for descriptors, 2 for an available ring, 4 else.
     #[error("{part} at {user_address:#x} is not aligned")]
     Misaligned {
         /// Which part.
@@ -120,19 +139,52 @@ pub enum SetupError {
         /// Its address in the front end's address space.
         user_address: u64,
     },
+
+    /// Split rings have a power of two of descriptors (2.7).
+    #[error("queue size {size} is not a power of two")]
+    SizeNotPowerOfTwo {
+        /// The size.
+        size: QueueSize,
+    },
+
+    /// A packed ring has no such descriptor.
+    #[error("base {base:#x} is outside a ring of {size}")]
+    BaseOutsideRing {
+        /// As the front end sent it.
+        base: u32,
+        /// Length of the ring.
+        size: QueueSize,
+    },
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn split(number: u32) -> Result<u16, ()> {
+        QueueSize::new(number, Features::NONE).map(QueueSize::get).map_err(drop)
+    }
+
+    fn packed(number: u32) -> Result<u16, ()> {
+        QueueSize::new(number, Features::RING_PACKED).map(QueueSize::get).map_err(drop)
+    }
+
     #[test]
-    fn queue_size_is_a_power_of_two_up_to_32768() {
-        assert_eq!(QueueSize::try_from(1).map(QueueSize::get), Ok(1));
-        assert_eq!(QueueSize::try_from(32_768).map(QueueSize::get), Ok(32_768));
-        assert_eq!(QueueSize::try_from(0), Err(InvalidQueueSize(0)));
-        assert_eq!(QueueSize::try_from(3), Err(InvalidQueueSize(3)));
-        assert_eq!(QueueSize::try_from(65_536), Err(InvalidQueueSize(65_536)));
-        assert_eq!(QueueSize::try_from(65_537), Err(InvalidQueueSize(65_537)));
+    fn size_of_a_split_ring_is_a_power_of_two_up_to_32768() {
+        assert_eq!(split(1), Ok(1));
+        assert_eq!(split(32_768), Ok(32_768));
+        for refused in [0, 3, 65_536, 65_537] {
+            assert_eq!(split(refused), Err(()), "{refused}");
+        }
+    }
+
+    #[test]
+    fn size_of_a_packed_ring_is_any_up_to_32768() {
+        assert_eq!(packed(1), Ok(1));
+        assert_eq!(packed(3), Ok(3));
+        assert_eq!(packed(32_768), Ok(32_768));
+        for refused in [0, 32_769, 65_536, 65_537] {
+            assert_eq!(packed(refused), Err(()), "{refused}");
+        }
     }
 }

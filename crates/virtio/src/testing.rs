@@ -24,10 +24,8 @@ mod memory;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use crate::vring::{
-    DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE, NO_INTERRUPT,
-    NO_NOTIFY,
-};
+use crate::vring::split::{NO_INTERRUPT, NO_NOTIFY};
+use crate::vring::{DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE};
 use crate::{Features, QueueSize, VringAddresses, VringSetup, needs_notification};
 
 pub use extents::{Sink, extents};
@@ -157,7 +155,7 @@ impl Driver {
             memory: self.memory.map(),
             size: self.size,
             addresses: self.addresses(),
-            next: self.memory.load(self.used + 2),
+            base: self.memory.load(self.used + 2).into(),
             features: self.features,
         }
     }

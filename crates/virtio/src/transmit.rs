@@ -10,12 +10,12 @@
 //!               └ prefix┘ └ lent, in any state ┘            ✓ complete
 //! ```
 //!
-//! A frame's token is its position. Frames are completed in any order, but what goes back to the
-//! driver is the completed prefix, in order: so the used index alone says which frames were
-//! dealt with, and a switch that crashed and came back loses nothing. For the same reason the
-//! used entry of a position is at that position.
+//! A frame's token is its chain's number. Frames are completed in any order, but what goes back to the
+//! driver is the completed prefix, in order: so a split ring's used index alone says which frames
+//! were dealt with, and a switch that crashed and came back loses nothing. For the same reason a
+//! chain's used entry is at the chain's position.
 //!
-//! At most a ring full is ever out (`avail_idx` is checked against the published index), however
+//! At most a ring full is ever out (what is available is checked against what went back), however
 //! often a guest makes the same head available.
 //!
 //! A burst is taken in two passes: first all chains are walked and the lines that hold the frames'
@@ -33,7 +33,7 @@ use crate::memory::Piece;
 use crate::offload::Sender;
 use crate::region::HostAddress;
 use crate::signal::Signals;
-use crate::vring::{CACHE_LINE_BYTES, prefetch};
+use crate::vring::{CACHE_LINE_BYTES, Position, Ring, prefetch};
 use crate::{QueueFault, SetupError, VringSetup};
 
 /// Most pieces of one frame, its net header included: a driver that cuts finer loses the frame.
@@ -59,26 +59,23 @@ struct Taken {
 
 /// A chain that is out: its head, and whether it may go back.
 #[derive(Debug, Clone, Copy, Default)]
-struct Position {
-    head: u16,
+struct Out<Head> {
+    head: Head,
     is_complete: bool,
 }
 
-/// The transmitq of a guest: our ingress. One owner at a time.
-///
-/// Dropping it while frames are [`outstanding`](Self::outstanding) keeps the guest's memory
-/// mapped for ever, because their extents may still be read.
+/// The transmitq of a guest, with either kind of ring: see [`TransmitQueue`](crate::TransmitQueue).
 #[derive(Debug)]
-pub struct TransmitQueue {
-    chains: Chains,
+pub(crate) struct Transmit<R: Ring> {
+    chains: Chains<R>,
     signals: Signals,
-    /// One entry for each place in the ring.
-    positions: Box<[Position]>,
+    /// One entry for each chain that may be out, by the chain's number.
+    out: Box<[Out<R::Head>]>,
     mask: u16,
-    /// Up to here the used ring was published: also the used index.
-    published: u16,
-    /// The next position to take.
-    next: u16,
+    /// Up to here chains went back to the driver.
+    published: R::Position,
+    /// The next chain to take.
+    next: R::Position,
     net_header_bytes: usize,
     sender: Sender,
     /// Scratch of [`receive`](Self::receive): never grows.
@@ -86,19 +83,15 @@ pub struct TransmitQueue {
     taken: Vec<Taken>,
 }
 
-impl TransmitQueue {
-    /// Starts working the ring, with notifications from the driver asked for.
-    ///
-    /// # Errors
-    ///
-    /// [`SetupError`] if the ring is not in guest memory or not aligned.
-    pub fn new(setup: VringSetup) -> Result<Self, SetupError> {
-        let chains = Chains::new(&setup)?;
-        let next = chains.ring.used_index();
+impl<R: Ring> Transmit<R> {
+    pub(crate) fn new(setup: &VringSetup) -> Result<Self, SetupError> {
+        let chains = Chains::<R>::new(setup)?;
+        let next = chains.ring.start(setup.base)?;
+        let capacity = setup.size.get().next_power_of_two();
         let mut queue = Self {
-            signals: Signals::new(setup.features),
-            positions: vec![Position::default(); usize::from(setup.size.get())].into(),
-            mask: setup.size.mask(),
+            signals: Signals::new(),
+            out: vec![Out::default(); usize::from(capacity)].into(),
+            mask: capacity.wrapping_sub(1),
             published: next,
             next,
             net_header_bytes: setup.features.net_header_bytes(),
@@ -111,22 +104,16 @@ impl TransmitQueue {
         Ok(queue)
     }
 
-    /// Takes up to `limit` frames ([`BURST_FRAMES`] at most) and appends them to `burst`, their
-    /// positions as tokens. Returns how many were appended. Zero with more available is possible:
-    /// frames that are bad are counted in `burst.dropped` and completed at once.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueFault`] if the guest broke the ring: the caller stops the queue. Frames taken
-    /// before in the same call are in the burst all the same, and are to be completed.
-    pub fn receive(&mut self, burst: &mut Burst, limit: usize) -> Result<usize, QueueFault> {
+    #[inline]
+    pub(crate) fn receive(&mut self, burst: &mut Burst, limit: usize) -> Result<usize, QueueFault> {
         self.chains.check_alive()?;
-        let available = self.chains.available(self.published, self.next)?;
+        let available = self.chains.ring.available(self.published, self.next)?;
         if available == 0 {
             return Ok(0);
         }
+        let first = self.next;
         let outcome = self.take_chains(usize::from(available).min(limit).min(BURST_FRAMES), burst);
-        let count = self.parse_taken(burst);
+        let count = self.parse_taken(first, burst);
         outcome.map(|()| count)
     }
 
@@ -142,38 +129,38 @@ impl TransmitQueue {
         }
         let (mut budget, mut bytes) = (DESCRIPTOR_BUDGET, BURST_BYTES as u64);
         #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
-        self.chains.ring.prefetch_used(self.next, count as u16);
-        let mut position = self.next;
-        for _ in 0..count {
-            self.chains.ring.prefetch_descriptor(self.chains.ring.available_head(position));
-            position = position.wrapping_add(1);
-        }
+        let chains = count as u16;
+        self.chains.ring.prefetch_used(self.next, chains);
+        self.chains.ring.prefetch_chains(self.next, chains);
         for _ in 0..count {
             if room.saturating_sub(self.pieces.len()) < MAX_PIECES || budget == 0 || bytes == 0 {
                 break;
             }
-            budget = budget.saturating_sub(self.take_chain()?);
+            let Some(cost) = self.take_chain()? else { break };
+            budget = budget.saturating_sub(cost);
             bytes = bytes.saturating_sub(self.taken.last().map_or(0, |taken| taken.length_bytes));
         }
         Ok(())
     }
 
-    /// Walks the next chain; returns how many descriptors or pieces it has, whichever are more.
+    /// Walks the next chain, if there is one; returns how many descriptors or pieces it has,
+    /// whichever are more.
     #[inline]
-    fn take_chain(&mut self) -> Result<u32, QueueFault> {
-        let head = self.chains.ring.available_head(self.next);
+    fn take_chain(&mut self) -> Result<Option<u32>, QueueFault> {
         let first = self.pieces.len();
         let pieces = &mut self.pieces;
         // Pieces past the limit are counted and not kept: `parse` drops the frame.
         let mut piece_count = 0u32;
-        let walked = self.chains.walk(head, Wanted::Readable, &mut |piece: Piece| {
-            piece_count += 1;
-            if piece_count as usize <= MAX_PIECES {
-                pieces.push(piece);
-            }
-        });
-        let walked = match walked {
-            Ok(walked) => walked,
+        let walked =
+            self.chains.walk(self.published, self.next, Wanted::Readable, &mut |piece: Piece| {
+                piece_count += 1;
+                if piece_count as usize <= MAX_PIECES {
+                    pieces.push(piece);
+                }
+            });
+        let (head, walked) = match walked {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
             Err(fault) => {
                 self.pieces.truncate(first);
                 return Err(fault);
@@ -191,79 +178,69 @@ impl TransmitQueue {
         let first_piece = first as u32;
         let length_bytes = walked.readable_bytes;
         self.taken.push(Taken { first_piece, piece_count, length_bytes });
-        self.positions[usize::from(self.next & self.mask)] = Position { head, is_complete: false };
-        self.next = self.next.wrapping_add(1);
-        Ok(walked.descriptors.max(piece_count))
+        *self.out_mut(self.next.number()) = Out { head, is_complete: false };
+        self.next = self.chains.ring.after(self.next, head);
+        Ok(Some(walked.descriptors.max(piece_count)))
     }
 
-    /// The frame of this token is delivered or dropped everywhere: its buffer may go back.
-    ///
-    /// Calls may come in any order. A token that is not out is ignored.
+    /// What is noted of the chain of this number.
     #[inline]
-    pub fn complete(&mut self, token: u64) {
-        let Ok(position) = u16::try_from(token) else { return };
-        if position.wrapping_sub(self.published) < self.next.wrapping_sub(self.published) {
-            self.positions[usize::from(position & self.mask)].is_complete = true;
+    fn out_mut(&mut self, number: u16) -> &mut Out<R::Head> {
+        &mut self.out[usize::from(number & self.mask)]
+    }
+
+    #[inline]
+    pub(crate) fn complete(&mut self, token: u64) {
+        let Ok(number) = u16::try_from(token) else { return };
+        if usize::from(number.wrapping_sub(self.published.number())) < self.outstanding() {
+            self.out_mut(number).is_complete = true;
         }
     }
 
-    /// Gives the completed prefix back to the driver, visible at once. True if the driver asked
-    /// to be notified of that.
-    pub fn release(&mut self) -> bool {
+    #[inline]
+    pub(crate) fn release(&mut self) -> bool {
         let before = self.published;
         while self.published != self.next {
-            let position = self.positions[usize::from(self.published & self.mask)];
-            if !position.is_complete {
+            let out = self.out[usize::from(self.published.number() & self.mask)];
+            if !out.is_complete {
                 break;
             }
-            self.chains.ring.set_used(self.published, position.head, 0);
-            self.published = self.published.wrapping_add(1);
+            self.chains.ring.set_used(self.published, out.head, 0);
+            self.published = self.chains.ring.after(self.published, out.head);
         }
-        self.signals.publish(&self.chains.ring, before, self.published)
+        self.signals.publish(&mut self.chains.ring, before, self.published)
     }
 
-    /// Chains taken and not yet given back.
-    #[must_use]
     #[inline]
-    pub const fn outstanding(&self) -> usize {
-        self.next.wrapping_sub(self.published) as usize
+    pub(crate) fn outstanding(&self) -> usize {
+        self.next.number().wrapping_sub(self.published.number()).into()
     }
 
-    /// Says whether the driver has made something available. One load.
-    #[must_use]
     #[inline]
-    pub fn has_available(&self) -> bool {
-        self.chains.ring.available_index() != self.next
+    pub(crate) fn has_available(&self) -> bool {
+        self.chains.ring.has_available(self.next)
     }
 
-    /// How many frames a burst would take now, as far as the driver's index says. One load.
-    #[must_use]
     #[inline]
-    pub fn ready_frames(&self) -> usize {
-        let ahead = self.chains.ring.available_index().wrapping_sub(self.next);
-        usize::from(ahead).min(BURST_FRAMES)
+    pub(crate) fn ready_frames(&self) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "a burst is far below 65,536")]
+        self.chains.ring.estimate_available(self.next, BURST_FRAMES as u16).into()
     }
 
-    /// Asks the driver for notifications. True if something was made available meanwhile: then
-    /// there may be no notification for it, and the caller looks again.
-    pub fn enable_notifications(&mut self) -> bool {
+    pub(crate) fn enable_notifications(&mut self) -> bool {
         self.signals.enable(&self.chains.ring, self.next)
     }
 
-    /// Tells the driver that notifications are not needed. It may still send some.
-    pub fn disable_notifications(&mut self) {
+    pub(crate) fn disable_notifications(&mut self) {
         self.signals.disable(&self.chains.ring, self.next);
     }
 
-    /// The next position to take: GET_VRING_BASE, once nothing is
-    /// [`outstanding`](Self::outstanding).
-    #[must_use]
-    pub const fn next(&self) -> u16 {
-        self.next
+    pub(crate) fn base(&self) -> u32 {
+        self.next.base()
     }
 }
 
-impl Drop for TransmitQueue {
+impl<R: Ring> Drop for Transmit<R> {
     fn drop(&mut self) {
         if self.outstanding() != 0 {
             // Somebody may still read the frames that are out: their memory must stay.

@@ -1,49 +1,142 @@
-//! The three parts of a split ring as this process sees them, and every access to them.
+//! What a queue needs of its ring, whose layout it does not know: split (`split.rs`) or packed
+//! (`packed.rs`). Everything that touches a ring's memory is in these two, over the accesses at the
+//! end of this file.
 //!
-//! ```text
-//!   descriptor table   16 bytes each: address 8, length 4, flags 2, next 2        (2.7.5)
-//!   available ring     flags 2, idx 2, size × head 2, used_event 2                (2.7.6)
-//!   used ring          flags 2, idx 2, size × (id 4, len 4), avail_event 2        (2.7.8)
-//! ```
+//! A queue takes chains in the order in which they were made available and gives them back in that
+//! order. So one kind of position serves both ends, and a chain's used entry lies where the driver
+//! expects the next one in either layout.
 //!
-//! The driver writes to this memory while we read it. Each access here is one atomic load or
-//! store through a pointer that was checked, for its whole extent, when the ring was set up;
-//! indices are masked, so that no value from the guest can lead outside. Numbers are
-//! little-endian: VIRTIO's order, and that of every legacy guest served.
-//!
-//! Orders: `avail_idx` is loaded with Acquire, so that the heads and descriptors it covers are
-//! seen; `used_idx` is stored with Release, so that the driver sees the entries and the bytes of
-//! the frames it covers. All else is Relaxed.
+//! The driver writes to this memory while we read it. Each access is one atomic load or store
+//! through a pointer that was checked, for its whole extent, when the ring was set up; no value from
+//! the guest can lead outside. Numbers are little-endian: VIRTIO's order, and that of every legacy
+//! guest served.
 
 #![allow(unsafe_code)]
 
+mod packed;
+pub(crate) mod split;
+
+use std::fmt::Debug;
 use std::ptr;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use crate::chain::Walk;
+use crate::memory::Piece;
 use crate::region::HostAddress;
 use crate::setup::{RingPart, SetupError, VringSetup};
-use crate::{Features, MemoryMap, QueueSize};
+use crate::{MemoryMap, QueueFault};
 
-/// `VIRTQ_DESC_F_NEXT` (2.7.5).
+pub(crate) use packed::Packed;
+pub(crate) use split::Split;
+
+/// `VIRTQ_DESC_F_NEXT` (2.7.5, 2.8.2).
 pub(crate) const DESCRIPTOR_NEXT: u16 = 1;
-/// `VIRTQ_DESC_F_WRITE` (2.7.5).
+/// `VIRTQ_DESC_F_WRITE` (2.7.5, 2.8.3).
 pub(crate) const DESCRIPTOR_WRITE: u16 = 2;
-/// `VIRTQ_DESC_F_INDIRECT` (2.7.5).
+/// `VIRTQ_DESC_F_INDIRECT` (2.7.5, 2.8.7).
 pub(crate) const DESCRIPTOR_INDIRECT: u16 = 4;
-/// `VIRTQ_AVAIL_F_NO_INTERRUPT` (2.7.6).
-pub(crate) const NO_INTERRUPT: u16 = 1;
-/// `VIRTQ_USED_F_NO_NOTIFY` (2.7.8).
-pub(crate) const NO_NOTIFY: u16 = 1;
 
-/// Bytes of a descriptor, in the table and in indirect ones.
+/// Bytes of a descriptor, in either ring and in indirect tables.
 pub(crate) const DESCRIPTOR_BYTES: u32 = 16;
 
-/// Bytes of an entry of the used ring.
-const USED_ENTRY_BYTES: usize = 8;
-/// Bytes before the entries of the available and of the used ring: flags and idx.
-const RING_HEADER_BYTES: usize = 4;
+/// A ring in guest memory, each of its parts wholly inside one region.
+///
+/// Whoever holds it also holds the [`MemoryMap`] it was made with.
+pub(crate) trait Ring: Debug + Sized {
+    /// A chain's number, and where it starts in the ring.
+    type Position: Position;
 
-/// A copy of a descriptor. Nothing about it was checked.
+    /// What giving a chain back takes, beside its position.
+    type Head: Copy + Debug + Default;
+
+    /// Finds the ring in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] if a part is not inside one region or not aligned, or for a size that such a
+    /// ring cannot have.
+    ///
+    /// # Safety
+    ///
+    /// The caller keeps `setup.memory` as long as the ring.
+    unsafe fn new(setup: &VringSetup) -> Result<Self, SetupError>;
+
+    /// Where to begin, by what SET_VRING_BASE said.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::BaseOutsideRing`].
+    fn start(&self, base: u32) -> Result<Self::Position, SetupError>;
+
+    /// The position of the chain behind this one.
+    fn after(&self, position: Self::Position, head: Self::Head) -> Self::Position;
+
+    /// At most how many chains lie ready from `next` on; zero only if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFault::TooManyAvailable`] if it is more than a ring full, counted from `published`,
+    /// up to which chains went back to the driver.
+    fn available(&self, published: Self::Position, next: Self::Position)
+    -> Result<u16, QueueFault>;
+
+    /// Says whether a chain is available at `next`. One load.
+    fn has_available(&self, next: Self::Position) -> bool;
+
+    /// About how many chains are available from `next` on, up to `limit`.
+    fn estimate_available(&self, next: Self::Position, limit: u16) -> u16;
+
+    /// Walks the chain at `next`; `None` if it is not available after all. `published` is as in
+    /// [`available`](Self::available).
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFault`] at the first breach; pieces may have been handed over before.
+    fn walk<Sink: FnMut(Piece)>(
+        &self,
+        published: Self::Position,
+        next: Self::Position,
+        walk: &mut Walk<'_, Sink>,
+    ) -> Result<Option<Self::Head>, QueueFault>;
+
+    /// Asks the processor for the `count` chains from `next` on.
+    fn prefetch_chains(&self, next: Self::Position, count: u16);
+
+    /// The same for the chain `ahead` behind `next`.
+    fn prefetch_chain(&self, next: Self::Position, ahead: u16);
+
+    /// Asks the processor for the used entries from `next` on, which are about to be written.
+    fn prefetch_used(&self, next: Self::Position, count: u16);
+
+    /// Writes the used entry of a chain. Not visible before [`publish_used`](Self::publish_used).
+    fn set_used(&mut self, position: Self::Position, head: Self::Head, written_bytes: u32);
+
+    /// Gives the driver every chain before `next`.
+    fn publish_used(&mut self, next: Self::Position);
+
+    /// Asks the processor for what [`is_awaited`](Self::is_awaited) reads.
+    fn prefetch_awaited(&self);
+
+    /// Says whether the driver wants to be told that chains from `old` to `new` went back to it.
+    fn is_awaited(&self, old: Self::Position, new: Self::Position) -> bool;
+
+    /// Asks the driver for a notification of the chain at `next`.
+    fn ask_for_notification(&self, next: Self::Position);
+
+    /// Tells the driver that notifications are not needed.
+    fn decline_notifications(&self, next: Self::Position);
+}
+
+/// See [`Ring::Position`].
+pub(crate) trait Position: Copy + Debug + PartialEq {
+    /// Runs freely: one more for each chain.
+    fn number(self) -> u16;
+
+    /// As SET_VRING_BASE and GET_VRING_BASE have it.
+    fn base(self) -> u32;
+}
+
+/// A copy of a descriptor of a split ring, or of an indirect table. Nothing about it was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) address: u64,
@@ -65,6 +158,14 @@ impl Descriptor {
         }
     }
 
+    /// The same of a packed ring, where an id stands in front of the flags: it is `next` then.
+    #[inline]
+    const fn from_packed_words(address: u64, rest: u64) -> Self {
+        let Self { address, length_bytes, flags: id, next: flags } =
+            Self::from_words(address, rest);
+        Self { address, length_bytes, flags, next: id }
+    }
+
     /// Reads a descriptor of an indirect table, which need not be aligned.
     ///
     /// # Safety
@@ -72,172 +173,37 @@ impl Descriptor {
     /// 16 bytes at `at` are mapped and readable.
     #[inline]
     pub(crate) unsafe fn read(at: HostAddress) -> Self {
-        let mut words = [0u64; 2];
-        let to = words.as_mut_ptr().cast::<u8>();
-        // SAFETY: `at` is readable for 16 bytes by the caller's promise, and `words` is a local
-        // of 16 bytes.
-        unsafe { ptr::copy_nonoverlapping(at.0.cast_const(), to, DESCRIPTOR_BYTES as usize) };
-        Self::from_words(words[0], words[1])
+        // SAFETY: the caller's promise.
+        let [address, rest] = unsafe { read_words(at) };
+        Self::from_words(address, rest)
     }
-}
 
-/// A ring whose three parts lie in guest memory, each wholly inside one region.
-///
-/// Whoever holds it also holds the [`MemoryMap`] it was made with.
-#[derive(Debug)]
-pub(crate) struct Vring {
-    descriptors: HostAddress,
-    available: HostAddress,
-    used: HostAddress,
-    size: QueueSize,
-}
-
-impl Vring {
-    /// Finds the ring in memory.
-    ///
-    /// # Errors
-    ///
-    /// [`SetupError`] if a part is not inside one region or not aligned.
+    /// The same, of a table that belongs to a packed ring.
     ///
     /// # Safety
     ///
-    /// The caller keeps `setup.memory` as long as the `Vring`.
-    pub(crate) unsafe fn new(setup: &VringSetup) -> Result<Self, SetupError> {
-        let (memory, addresses) = (&setup.memory, &setup.addresses);
-        let entries = u64::from(setup.size.get());
-        let event = if setup.features.contains(Features::RING_EVENT_IDX) { 2 } else { 0 };
-        let (table, available, used) =
-            (RingPart::DescriptorTable, RingPart::AvailableRing, RingPart::UsedRing);
-        Ok(Self {
-            descriptors: find(memory, table, addresses.descriptor_table, 16 * entries, 16)?,
-            available: find(
-                memory,
-                available,
-                addresses.available_ring,
-                4 + 2 * entries + event,
-                2,
-            )?,
-            used: find(memory, used, addresses.used_ring, 4 + 8 * entries + event, 4)?,
-            size: setup.size,
-        })
-    }
-
-    /// Number of descriptors.
+    /// 16 bytes at `at` are mapped and readable.
     #[inline]
-    pub(crate) const fn size(&self) -> QueueSize {
-        self.size
+    pub(crate) unsafe fn read_packed(at: HostAddress) -> Self {
+        // SAFETY: the caller's promise.
+        let [address, rest] = unsafe { read_words(at) };
+        Self::from_packed_words(address, rest)
     }
+}
 
-    /// The place of a free-running index in a ring.
-    #[inline]
-    const fn place(&self, index: u16) -> usize {
-        (index & self.size.mask()) as usize
-    }
-
-    /// A copy of a descriptor of the table; `None` if the index is past its end.
-    #[inline]
-    pub(crate) fn descriptor(&self, index: u16) -> Option<Descriptor> {
-        if index >= self.size.get() {
-            return None;
-        }
-        let at = self.descriptors.0.wrapping_add(usize::from(index) * DESCRIPTOR_BYTES as usize);
-        // SAFETY: the index is inside the table, whose extent and alignment `find` checked.
-        let address = unsafe { load_u64(at) };
-        // SAFETY: as above: a descriptor has 16 bytes.
-        let rest = unsafe { load_u64(at.wrapping_add(8)) };
-        Some(Descriptor::from_words(address, rest))
-    }
-
-    /// Asks the processor for a descriptor of the table. Any index is allowed.
-    #[inline]
-    pub(crate) fn prefetch_descriptor(&self, index: u16) {
-        let offset = self.place(index) * DESCRIPTOR_BYTES as usize;
-        prefetch(HostAddress(self.descriptors.0.wrapping_add(offset)));
-    }
-
-    /// The driver's index, and with it all that it wrote before.
-    #[inline]
-    pub(crate) fn available_index(&self) -> u16 {
-        // SAFETY: inside the available ring, whose extent and alignment `find` checked.
-        u16::from_le(unsafe { load_u16(self.available.0.wrapping_add(2), Ordering::Acquire) })
-    }
-
-    /// The head that the driver put at a free-running index.
-    #[inline]
-    pub(crate) fn available_head(&self, index: u16) -> u16 {
-        let offset = RING_HEADER_BYTES + 2 * self.place(index);
-        // SAFETY: the place is masked, so this is inside the available ring, as `find` checked.
-        u16::from_le(unsafe { load_u16(self.available.0.wrapping_add(offset), Ordering::Relaxed) })
-    }
-
-    /// Asks the processor for the line that holds the driver's flags, and its index.
-    #[inline]
-    pub(crate) fn prefetch_driver_flags(&self) {
-        prefetch(self.available);
-    }
-
-    /// The driver's flags.
-    #[inline]
-    pub(crate) fn available_flags(&self) -> u16 {
-        // SAFETY: inside the available ring, whose extent and alignment `find` checked.
-        u16::from_le(unsafe { load_u16(self.available.0, Ordering::Relaxed) })
-    }
-
-    /// The used entry that the driver waits for. Only with EVENT_IDX.
-    #[inline]
-    pub(crate) fn used_event(&self) -> u16 {
-        let offset = RING_HEADER_BYTES + 2 * usize::from(self.size.get());
-        // SAFETY: behind the last entry; with EVENT_IDX, `find` checked these two bytes as well.
-        u16::from_le(unsafe { load_u16(self.available.0.wrapping_add(offset), Ordering::Relaxed) })
-    }
-
-    /// The index of the used ring as it lies in memory. Read once, when a queue is set up.
-    pub(crate) fn used_index(&self) -> u16 {
-        // SAFETY: inside the used ring, whose extent and alignment `find` checked.
-        u16::from_le(unsafe { load_u16(self.used.0.wrapping_add(2), Ordering::Acquire) })
-    }
-
-    /// Writes an entry of the used ring. Not visible before [`publish_used`](Self::publish_used).
-    #[inline]
-    pub(crate) fn set_used(&self, index: u16, head: u16, written_bytes: u32) {
-        let at = self.used.0.wrapping_add(RING_HEADER_BYTES + USED_ENTRY_BYTES * self.place(index));
-        // SAFETY: the place is masked, so this is inside the used ring, as `find` checked; an
-        // entry is aligned to 4 because the ring is.
-        unsafe { store_u32(at, u32::from(head).to_le()) };
-        // SAFETY: as above: an entry has 8 bytes.
-        unsafe { store_u32(at.wrapping_add(4), written_bytes.to_le()) };
-    }
-
-    /// Asks the processor for the used entries from `index` on, which are about to be written.
-    #[inline]
-    pub(crate) fn prefetch_used(&self, index: u16, count: u16) {
-        let step = CACHE_LINE_BYTES / USED_ENTRY_BYTES;
-        for ahead in (0..=count).step_by(step) {
-            let place = self.place(index.wrapping_add(ahead));
-            let at = self.used.0.wrapping_add(RING_HEADER_BYTES + USED_ENTRY_BYTES * place);
-            prefetch_line_for_writing(HostAddress(at));
-        }
-    }
-
-    /// Gives the driver every used entry before `index`.
-    #[inline]
-    pub(crate) fn publish_used(&self, index: u16) {
-        // SAFETY: inside the used ring, whose extent and alignment `find` checked.
-        unsafe { store_u16(self.used.0.wrapping_add(2), index.to_le(), Ordering::Release) };
-    }
-
-    /// Our flags.
-    pub(crate) fn set_used_flags(&self, flags: u16) {
-        // SAFETY: inside the used ring, whose extent and alignment `find` checked.
-        unsafe { store_u16(self.used.0, flags.to_le(), Ordering::Relaxed) };
-    }
-
-    /// The available entry that we wait for. Only with EVENT_IDX.
-    pub(crate) fn set_available_event(&self, index: u16) {
-        let offset = RING_HEADER_BYTES + USED_ENTRY_BYTES * usize::from(self.size.get());
-        // SAFETY: behind the last entry; with EVENT_IDX, `find` checked these two bytes as well.
-        unsafe { store_u16(self.used.0.wrapping_add(offset), index.to_le(), Ordering::Relaxed) };
-    }
+/// Copies two words, which need not be aligned.
+///
+/// # Safety
+///
+/// 16 bytes at `at` are mapped and readable.
+#[inline]
+unsafe fn read_words(at: HostAddress) -> [u64; 2] {
+    let mut words = [0u64; 2];
+    let to = words.as_mut_ptr().cast::<u8>();
+    // SAFETY: `at` is readable for 16 bytes by the caller's promise, and `words` is a local of 16
+    // bytes.
+    unsafe { ptr::copy_nonoverlapping(at.0.cast_const(), to, DESCRIPTOR_BYTES as usize) };
+    words
 }
 
 /// Finds a part of the ring and checks its extent and alignment.
@@ -285,6 +251,19 @@ pub(crate) unsafe fn store_u16(at: *mut u8, number: u16, order: Ordering) {
     unsafe { AtomicU16::from_ptr(at) }.store(number, order);
 }
 
+/// Loads from guest memory; see [`load_u16`].
+///
+/// # Safety
+///
+/// `at` is mapped and aligned to 4.
+#[inline]
+unsafe fn load_u32(at: *mut u8) -> u32 {
+    #[expect(clippy::cast_ptr_alignment, reason = "the caller's promise")]
+    let at = at.cast::<u32>();
+    // SAFETY: the caller's promise; the memory outlives this expression.
+    unsafe { AtomicU32::from_ptr(at) }.load(Ordering::Relaxed)
+}
+
 /// Stores to guest memory; see [`load_u16`].
 ///
 /// # Safety
@@ -304,11 +283,24 @@ unsafe fn store_u32(at: *mut u8, number: u32) {
 ///
 /// `at` is mapped and aligned to 8.
 #[inline]
-unsafe fn load_u64(at: *mut u8) -> u64 {
+unsafe fn load_u64(at: *mut u8, order: Ordering) -> u64 {
     #[expect(clippy::cast_ptr_alignment, reason = "the caller's promise")]
     let at = at.cast::<u64>();
     // SAFETY: the caller's promise; the memory outlives this expression.
-    unsafe { AtomicU64::from_ptr(at) }.load(Ordering::Relaxed)
+    unsafe { AtomicU64::from_ptr(at) }.load(order)
+}
+
+/// Stores to guest memory; see [`load_u16`].
+///
+/// # Safety
+///
+/// `at` is mapped and aligned to 8.
+#[inline]
+unsafe fn store_u64(at: *mut u8, number: u64) {
+    #[expect(clippy::cast_ptr_alignment, reason = "the caller's promise")]
+    let at = at.cast::<u64>();
+    // SAFETY: the caller's promise; the memory outlives this expression.
+    unsafe { AtomicU64::from_ptr(at) }.store(number, Ordering::Relaxed);
 }
 
 /// Asks the processor for a cache line of guest memory.

@@ -315,7 +315,7 @@ impl FrontEnd {
 
 impl Ring {
     fn new(memory: &Arc<TestMemory>, index: u16, features: Features) -> Self {
-        let size = QueueSize::try_from(u32::from(RING_ENTRIES)).unwrap();
+        let size = QueueSize::new(u32::from(RING_ENTRIES), Features::NONE).unwrap();
         let table = TestMemory::GUEST_BASE + QUEUE_BYTES * u64::from(index);
         let driver = Driver::new_at(memory, table, size, features);
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();

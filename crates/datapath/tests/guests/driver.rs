@@ -37,7 +37,7 @@ pub(crate) struct Ring {
 impl Ring {
     fn new() -> Self {
         let memory = TestMemory::new(1 << 20);
-        let size = QueueSize::try_from(u32::from(QUEUE_ENTRIES)).unwrap();
+        let size = QueueSize::new(u32::from(QUEUE_ENTRIES), Features::NONE).unwrap();
         let driver = Driver::new(&memory, size, features());
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
         Self { buffers: driver.end(), driver, memory, kick, next_head: 0 }

@@ -18,18 +18,20 @@ pub(super) const MAX_PIECES: usize = 4 * BURST_FRAMES;
 
 /// A chain that was walked: it will take a part of a frame.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Walked {
-    pub(super) head: u16,
+pub(super) struct Walked<Head> {
+    pub(super) head: Head,
     /// Where its pieces end within `Ahead::pieces`.
     pub(super) pieces_end: usize,
     /// What its pieces hold.
     pub(super) room_bytes: usize,
+    /// How many descriptors it has.
+    pub(super) descriptors: u32,
 }
 
 /// Chains that were walked and not filled yet, the oldest first. Never grows.
 #[derive(Debug)]
-pub(super) struct Ahead {
-    pub(super) walked: Vec<Walked>,
+pub(super) struct Ahead<Head> {
+    pub(super) walked: Vec<Walked<Head>>,
     pub(super) pieces: Vec<Piece>,
     /// How many of `walked` were taken.
     taken: usize,
@@ -37,7 +39,7 @@ pub(super) struct Ahead {
     pieces_taken: usize,
 }
 
-impl Ahead {
+impl<Head: Copy> Ahead<Head> {
     pub(super) fn new() -> Self {
         let (walked, pieces) = (Vec::with_capacity(MAX_PIECES), Vec::with_capacity(MAX_PIECES));
         Self { walked, pieces, taken: 0, pieces_taken: 0 }
@@ -45,7 +47,7 @@ impl Ahead {
 
     /// The chain that is `count` behind the oldest.
     #[inline]
-    pub(super) fn get(&self, count: usize) -> Option<Walked> {
+    pub(super) fn get(&self, count: usize) -> Option<Walked<Head>> {
         self.walked.get(self.taken + count).copied()
     }
 
@@ -80,7 +82,7 @@ impl Ahead {
 
     /// Takes the oldest chain.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<(Walked, &[Piece])> {
+    pub(super) fn take(&mut self) -> Option<(Walked<Head>, &[Piece])> {
         if self.taken == self.walked.len() {
             return None;
         }

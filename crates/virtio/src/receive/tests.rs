@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use frame::{Outgoing, Segment};
 
-use super::{ReceiveQueue, Refusal};
+use super::Refusal;
 use crate::testing::{Buffer, Driver, TestMemory, Used};
-use crate::{Features, QueueFault, QueueSize};
+use crate::{Features, QueueFault, QueueSize, ReceiveQueue};
 
 const MODERN: Features = Features(Features::VERSION_1.0 | Features::RING_INDIRECT_DESC.0);
 const MERGEABLE: Features = Features(MODERN.0 | Features::NET_MRG_RXBUF.0);
@@ -24,7 +24,7 @@ struct Guest {
 }
 
 fn size(number: u32) -> QueueSize {
-    QueueSize::try_from(number).unwrap()
+    QueueSize::new(number, Features::NONE).unwrap()
 }
 
 fn guest(features: Features) -> Guest {
@@ -77,7 +77,7 @@ fn frame_arrives_behind_a_header_that_names_one_buffer() {
     assert_eq!(guest.driver.take_used(), Some(Used { head: 0, written_bytes: 72 }));
     let expected = [vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], frame_of(60)].concat();
     assert_eq!(guest.buffer_bytes(0, 72), expected);
-    assert_eq!(guest.queue.next(), 1);
+    assert_eq!(guest.queue.base(), 1);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn buffers_used_again_and_again_wrap_the_indices() {
         assert_eq!(guest.driver.take_used(), Some(Used { head: 1, written_bytes: 22 }));
     }
 
-    assert_eq!(guest.queue.next(), 8);
+    assert_eq!(guest.queue.base(), 8);
 }
 
 #[test]

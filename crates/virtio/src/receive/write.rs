@@ -12,9 +12,10 @@
 
 use frame::{Completing, Room};
 
-use super::ReceiveQueue;
+use super::Receive;
 use crate::memory::Piece;
 use crate::offload::NetHeader;
+use crate::vring::Ring;
 
 /// A piece of a buffer, to be written.
 ///
@@ -28,7 +29,7 @@ unsafe fn room(piece: &Piece) -> Room {
     unsafe { Room::new(piece.host.0, piece.length_bytes) }
 }
 
-impl ReceiveQueue {
+impl<R: Ring> Receive<R> {
     /// Writes net header and frame into the first so many chains that were walked, and their used
     /// entries. `copy` writes the frame's next bytes, until either ends.
     #[inline(always)]
@@ -55,10 +56,9 @@ impl ReceiveQueue {
             }
             #[expect(clippy::cast_possible_truncation, reason = "at most header and frame")]
             self.chains.ring.set_used(self.next, chain.head, written_bytes as u32);
-            self.next = self.next.wrapping_add(1);
+            self.next = self.chains.ring.after(self.next, chain.head);
         }
         self.ahead.rewind();
-        self.seen_available = self.seen_available.wrapping_sub(num_buffers);
     }
 
     /// The same for a frame whose checksum is completed by the copy.
@@ -84,12 +84,11 @@ impl ReceiveQueue {
                 written_bytes += copied;
             }
             self.chains.ring.set_used(self.next, chain.head, written_bytes);
-            self.next = self.next.wrapping_add(1);
+            self.next = self.chains.ring.after(self.next, chain.head);
         }
         self.ahead.rewind();
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_MERGED")]
         let num_buffers = chains as u16;
-        self.seen_available = self.seen_available.wrapping_sub(num_buffers);
         let net_header = NetHeader::default().to_bytes(num_buffers);
         let (mut net_header, mut head) = (&net_header[..net_header_bytes], frame.finish());
         for piece in &self.front {

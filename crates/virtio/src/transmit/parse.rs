@@ -7,39 +7,40 @@ use frame::{
     Burst, DropReason, Frame, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, SegmentRange, TAG_BYTES,
 };
 
-use super::{MAX_PIECES, Taken, TransmitQueue};
+use super::{MAX_PIECES, Taken, Transmit};
 use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
 use crate::offload::{NetHeader, interpret};
+use crate::vring::{Position, Ring};
 
 /// Frames that the large ones of a burst may be cut into; the last large one may go beyond it. Pieces
 /// of 536 bytes, which every host takes (RFC 9293, 3.7.1), are 1,100 in [`frame::BURST_BYTES`]; a
 /// guest that asks for pieces of a byte could keep others waiting for 87,000.
 const BURST_WIRE_FRAMES: u32 = 2_048;
 
-impl TransmitQueue {
-    /// Second pass: copies and parses the first bytes of each chain taken.
-    pub(super) fn parse_taken(&mut self, burst: &mut Burst) -> usize {
+impl<R: Ring> Transmit<R> {
+    /// Second pass: copies and parses the first bytes of each chain taken, from `first` on.
+    pub(super) fn parse_taken(&mut self, first: R::Position, burst: &mut Burst) -> usize {
         let before = burst.frames.len();
-        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
-        let mut position = self.next.wrapping_sub(self.taken.len() as u16);
+        let mut position = first;
         let mut wire_frames = 0u32;
         for &taken in &self.taken {
             if wire_frames >= BURST_WIRE_FRAMES {
                 break;
             }
-            if let Err(reason) = self.parse(taken, position, burst) {
+            if let Err(reason) = self.parse(taken, position.number(), burst) {
                 let net_header_bytes = self.net_header_bytes as u64;
                 burst.dropped.count(reason);
                 burst.dropped_bytes = burst
                     .dropped_bytes
                     .wrapping_add(taken.length_bytes.saturating_sub(net_header_bytes));
-                self.positions[usize::from(position & self.mask)].is_complete = true;
+                self.out[usize::from(position.number() & self.mask)].is_complete = true;
             } else if let Some(frame) = burst.frames.last()
                 && frame.offload.segmentation.is_some()
             {
                 wire_frames = wire_frames.saturating_add(frame.most_wire_frames());
             }
-            position = position.wrapping_add(1);
+            let head = self.out[usize::from(position.number() & self.mask)].head;
+            position = self.chains.ring.after(position, head);
         }
         // Chains that were walked and not parsed are walked again with the next burst.
         self.next = position;
@@ -64,7 +65,7 @@ impl TransmitQueue {
 
     /// Appends one frame to the burst, or says why it is dropped.
     #[inline(always)]
-    fn parse(&self, taken: Taken, position: u16, burst: &mut Burst) -> Result<(), DropReason> {
+    fn parse(&self, taken: Taken, number: u16, burst: &mut Burst) -> Result<(), DropReason> {
         let net_header_bytes = self.net_header_bytes;
         if taken.length_bytes < net_header_bytes as u64 {
             return Err(DropReason::NetHeaderIncomplete);
@@ -104,7 +105,7 @@ impl TransmitQueue {
                 SegmentRange { start: start as u32, count: (segments.len() - start) as u32 };
             frame.segments = range;
             frame.length_bytes = length_bytes;
-            frame.token = u64::from(position);
+            frame.token = u64::from(number);
             Ok(())
         })
     }

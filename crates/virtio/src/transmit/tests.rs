@@ -11,9 +11,8 @@ use std::sync::Arc;
 
 use frame::{Burst, DropReason, Frame, MAX_FRAME_BYTES, Outgoing, Room};
 
-use super::TransmitQueue;
 use crate::testing::{Buffer, Driver, TestMemory, Used};
-use crate::{Features, GuestAddress, QueueFault, QueueSize};
+use crate::{Features, GuestAddress, QueueFault, QueueSize, TransmitQueue};
 
 const MODERN: Features = Features(Features::VERSION_1.0 | Features::RING_INDIRECT_DESC.0);
 const NET_HEADER_BYTES: usize = 12;
@@ -29,7 +28,7 @@ struct Guest {
 }
 
 fn size(number: u32) -> QueueSize {
-    QueueSize::try_from(number).unwrap()
+    QueueSize::new(number, Features::NONE).unwrap()
 }
 
 fn guest_of(memory: Arc<TestMemory>, entries: u32, features: Features) -> Guest {
@@ -106,7 +105,7 @@ fn frame_in_one_descriptor_arrives_whole_and_goes_back() {
     assert!(guest.queue.release());
     assert_eq!(guest.driver.take_used(), Some(Used { head: 2, written_bytes: 0 }));
     assert_eq!(guest.queue.outstanding(), 0);
-    assert_eq!(guest.queue.next(), 1);
+    assert_eq!(guest.queue.base(), 1);
 }
 
 #[test]
@@ -253,7 +252,7 @@ fn indices_wrap_around() {
         assert_eq!(guest.driver.take_used().map(|used| used.head), Some(1));
     }
 
-    assert_eq!(guest.queue.next(), 5);
+    assert_eq!(guest.queue.base(), 5);
 }
 
 #[test]
@@ -281,11 +280,11 @@ fn queue_starts_at_the_used_index_of_the_ring() {
     let memory = TestMemory::new(0x10_0000);
     let mut driver = Driver::new(&memory, size(4), MODERN);
     driver.start_at(9);
-    let setup = crate::VringSetup { next: 13, ..driver.setup() };
+    let setup = crate::VringSetup { base: 13, ..driver.setup() };
 
     let queue = TransmitQueue::new(setup).unwrap();
 
-    assert_eq!(queue.next(), 9);
+    assert_eq!(queue.base(), 9);
 }
 
 #[test]
