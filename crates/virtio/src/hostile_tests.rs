@@ -13,7 +13,8 @@ use proptest::prelude::*;
 
 use crate::testing::{Buffer, Driver, TestMemory};
 use crate::{
-    Features, QueueFault, QueueSize, ReceiveQueue, Refusal, TransmitQueue, install_sigbus_guard,
+    Features, QueueFault, QueueSize, ReceiveQueue, Refusal, TransmitQueue, VringSetup,
+    install_sigbus_guard,
 };
 
 const MEMORY_BYTES: u64 = 0x8000;
@@ -25,13 +26,14 @@ fn size(number: u32) -> QueueSize {
 
 /// Features in every combination that changes a queue's behaviour.
 fn features() -> impl Strategy<Value = Features> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(v1, merge, ind, event)| {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(v1, merge, ind, event, packed)| {
             let pick = |wanted, bit: Features| if wanted { bit } else { Features::NONE };
             pick(v1, Features::VERSION_1)
                 | pick(merge, Features::NET_MRG_RXBUF)
                 | pick(ind, Features::RING_INDIRECT_DESC)
                 | pick(event, Features::RING_EVENT_IDX)
+                | pick(packed, Features::RING_PACKED)
         },
     )
 }
@@ -57,9 +59,9 @@ fn descriptor() -> impl Strategy<Value = Buffer> {
 }
 
 /// Works both kinds of queue on the same ring, as far as the ring allows.
-fn work(driver: &Driver, calls: usize) {
-    let mut transmit = TransmitQueue::new(driver.setup()).unwrap();
-    let mut receive = ReceiveQueue::new(driver.setup()).unwrap();
+fn work(setup: &VringSetup, calls: usize) {
+    let mut transmit = TransmitQueue::new(setup.clone()).unwrap();
+    let mut receive = ReceiveQueue::new(setup.clone()).unwrap();
     let mut burst = Burst::new();
     for _ in 0..calls {
         burst.clear();
@@ -100,10 +102,15 @@ proptest! {
         let memory = TestMemory::new(MEMORY_BYTES);
         let mut driver = Driver::new(&memory, size(16), features);
         memory.write(BASE, &bytes);
-        driver.start_at(used);
-        driver.set_available_index(used.wrapping_add(ahead));
+        let mut setup = driver.setup();
+        if features.contains(Features::RING_PACKED) {
+            setup.base = u32::from(used & 0x800f);
+        } else {
+            driver.start_at(used);
+            driver.set_available_index(used.wrapping_add(ahead));
+        }
 
-        work(&driver, 4);
+        work(&setup, 4);
     }
 
     #[test]
@@ -126,7 +133,7 @@ proptest! {
         }
         driver.make_all_available(&heads);
 
-        work(&driver, 4);
+        work(&driver.setup(), 4);
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use frame::Burst;
 
-use crate::testing::{Buffer, Driver, TestMemory};
+use crate::testing::{Buffer, Driver, TestMemory, over_both_rings};
 use crate::{Features, QueueSize, TransmitQueue};
 
 const FRAMES: u32 = 50_000;
@@ -88,12 +88,15 @@ fn run(features: Features) {
     device.join().expect("the device saw every frame");
 }
 
-#[test]
-fn no_notification_is_lost_with_event_index() {
-    run(Features::VERSION_1 | Features::RING_EVENT_IDX);
+fn no_notification_is_lost_with_event_index(ring: Features) {
+    run(ring | Features::VERSION_1 | Features::RING_EVENT_IDX);
 }
 
-#[test]
-fn no_notification_is_lost_with_flags() {
-    run(Features::VERSION_1);
+fn no_notification_is_lost_with_flags(ring: Features) {
+    run(ring | Features::VERSION_1);
+}
+
+over_both_rings! {
+    no_notification_is_lost_with_event_index,
+    no_notification_is_lost_with_flags,
 }

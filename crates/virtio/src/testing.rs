@@ -1,9 +1,10 @@
-//! The driver's side of a split ring, and guest memory to put it in: for tests, benches and
+//! The driver's side of a ring, split or packed, and guest memory to put it in: for tests, benches and
 //! fuzzing, in this crate and others (feature `testing`).
 //!
 //! A [`Driver`] writes whatever it is told, right or wrong: it lays out a ring, describes
 //! buffers, makes chains available and takes back what was used. It keeps no list of free
-//! descriptors; tests say which they mean.
+//! descriptors; tests say which they mean. In a packed ring a chain's head is its buffer id, and its
+//! descriptors are written into the ring when it is made available.
 //!
 //! ```text
 //!   let memory = TestMemory::new(0x10000);
@@ -20,16 +21,34 @@
 
 mod extents;
 mod memory;
+mod packed;
+mod split;
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
-use crate::vring::split::{NO_INTERRUPT, NO_NOTIFY};
 use crate::vring::{DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE};
-use crate::{Features, QueueSize, VringAddresses, VringSetup, needs_notification};
+use crate::{Features, QueueSize, VringAddresses, VringSetup};
+use packed::PackedRing;
+use split::SplitRing;
 
 pub use extents::{Sink, extents};
 pub use memory::{TestMemory, memory_file};
+
+/// Makes tests, for a split ring and for a packed one, of functions that take the features by which
+/// the two differ.
+#[cfg(test)]
+macro_rules! over_both_rings {
+    ($($name:ident),* $(,)?) => {
+        mod split {
+            $(#[test] fn $name() { super::$name($crate::Features::NONE); })*
+        }
+        mod packed {
+            $(#[test] fn $name() { super::$name($crate::Features::RING_PACKED); })*
+        }
+    };
+}
+#[cfg(test)]
+pub(crate) use over_both_rings;
 
 /// A descriptor to be written, valid or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +89,22 @@ impl Buffer {
         Self { flags: self.flags | DESCRIPTOR_NEXT, next, ..self }
     }
 
+    /// As it lies in a split ring's tables.
     fn to_bytes(self) -> [u8; 16] {
+        self.with_last_two(self.flags, self.next)
+    }
+
+    /// As it lies in a packed ring and its tables, where the id stands in front of the flags.
+    fn to_packed_bytes(self) -> [u8; 16] {
+        self.with_last_two(self.next, self.flags)
+    }
+
+    fn with_last_two(self, first: u16, second: u16) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.address.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.length_bytes.to_le_bytes());
-        bytes[12..14].copy_from_slice(&self.flags.to_le_bytes());
-        bytes[14..].copy_from_slice(&self.next.to_le_bytes());
+        bytes[12..14].copy_from_slice(&first.to_le_bytes());
+        bytes[14..].copy_from_slice(&second.to_le_bytes());
         bytes
     }
 }
@@ -83,28 +112,30 @@ impl Buffer {
 /// A chain that the device gave back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Used {
-    /// Its head.
+    /// Its head, or its buffer id.
     pub head: u32,
     /// Bytes that the device says it wrote.
     pub written_bytes: u32,
 }
 
-/// The driver of one split ring.
+/// The driver of one ring.
 #[derive(Debug)]
 pub struct Driver {
     memory: Arc<TestMemory>,
     size: QueueSize,
     features: Features,
-    /// Guest addresses of the three parts.
-    table: u64,
-    available: u64,
-    used: u64,
-    next_available: u16,
-    next_used: u16,
+    ring: Ring,
+}
+
+/// A ring of either kind.
+#[derive(Debug)]
+enum Ring {
+    Split(SplitRing),
+    Packed(PackedRing),
 }
 
 impl Driver {
-    /// A ring at the start of the memory.
+    /// A ring at the start of the memory: a packed one if that is among the features.
     #[must_use]
     pub fn new(memory: &Arc<TestMemory>, size: QueueSize, features: Features) -> Self {
         let start = memory.map().regions()[0].guest_address();
@@ -115,36 +146,62 @@ impl Driver {
     #[must_use]
     pub fn new_at(
         memory: &Arc<TestMemory>,
-        table: u64,
+        address: u64,
         size: QueueSize,
         features: Features,
     ) -> Self {
-        let entries = u64::from(size.get());
-        let available = table + u64::from(DESCRIPTOR_BYTES) * entries;
-        let used = (available + 6 + 2 * entries).next_multiple_of(4);
         let memory = Arc::clone(memory);
-        Self { memory, size, features, table, available, used, next_available: 0, next_used: 0 }
+        let has_event_index = features.contains(Features::RING_EVENT_IDX);
+        let ring = if features.contains(Features::RING_PACKED) {
+            Ring::Packed(PackedRing::new(Arc::clone(&memory), address, size, has_event_index))
+        } else {
+            Ring::Split(SplitRing::new(Arc::clone(&memory), address, size, has_event_index))
+        };
+        Self { memory, size, features, ring }
+    }
+
+    /// The split ring. Tests of one kind of ring ask only for what it has.
+    fn split(&mut self) -> &mut SplitRing {
+        match &mut self.ring {
+            Ring::Split(ring) => ring,
+            Ring::Packed(_) => panic!("a packed ring has no such thing"),
+        }
     }
 
     /// The first guest address behind the ring, a multiple of 64.
     #[must_use]
     pub fn end(&self) -> u64 {
-        (self.used + 6 + 8 * u64::from(self.size.get())).next_multiple_of(64)
+        match &self.ring {
+            Ring::Split(ring) => ring.end(),
+            Ring::Packed(ring) => ring.end(),
+        }
     }
 
-    /// The guest addresses of descriptor table, available ring and used ring.
+    /// The guest addresses of the ring's three parts: descriptors, what the driver writes beside
+    /// them, what the device writes.
     #[must_use]
     pub const fn parts(&self) -> [u64; 3] {
-        [self.table, self.available, self.used]
+        match &self.ring {
+            Ring::Split(ring) => ring.parts(),
+            Ring::Packed(ring) => ring.parts(),
+        }
     }
 
     /// The ring's addresses as a front end sends them.
     #[must_use]
-    pub const fn addresses(&self) -> VringAddresses {
-        VringAddresses {
-            descriptor_table: self.table + TestMemory::USER_OFFSET,
-            available_ring: self.available + TestMemory::USER_OFFSET,
-            used_ring: self.used + TestMemory::USER_OFFSET,
+    pub fn addresses(&self) -> VringAddresses {
+        let [descriptors, driver, device] =
+            self.parts().map(|address| address + TestMemory::USER_OFFSET);
+        VringAddresses { descriptor_table: descriptors, available_ring: driver, used_ring: device }
+    }
+
+    /// What SET_VRING_BASE says, for a device that starts where it has given everything back up to
+    /// now.
+    #[must_use]
+    pub fn base(&self) -> u32 {
+        match &self.ring {
+            Ring::Split(ring) => ring.used_index().into(),
+            Ring::Packed(ring) => ring.base(),
         }
     }
 
@@ -155,28 +212,37 @@ impl Driver {
             memory: self.memory.map(),
             size: self.size,
             addresses: self.addresses(),
-            base: self.memory.load(self.used + 2).into(),
+            base: self.base(),
             features: self.features,
         }
     }
 
-    /// Starts both indices at `index`, before a device is set up: to get near their wrap.
+    /// Starts as if `index` chains of one descriptor had gone through the ring, before a device is
+    /// set up: to get near where its indices wrap.
     pub fn start_at(&mut self, index: u16) {
-        self.next_available = index;
-        self.next_used = index;
-        self.memory.store(self.available + 2, index);
-        self.memory.store(self.used + 2, index);
+        match &mut self.ring {
+            Ring::Split(ring) => ring.start_at(index),
+            Ring::Packed(ring) => ring.start_at(index),
+        }
     }
 
-    /// Writes a descriptor of the table.
+    /// Describes a buffer: in a split ring's table, or for the time when a packed chain is made
+    /// available.
     pub fn describe(&mut self, index: u16, buffer: Buffer) {
-        self.describe_in(self.table, index, buffer);
+        match &mut self.ring {
+            Ring::Split(ring) => ring.describe(index, buffer),
+            Ring::Packed(ring) => ring.describe(index, buffer),
+        }
     }
 
     /// Writes a descriptor of the indirect table at a guest address.
     pub fn describe_in(&mut self, table: u64, index: u16, buffer: Buffer) {
         let at = table + u64::from(DESCRIPTOR_BYTES) * u64::from(index);
-        self.memory.write(at, &buffer.to_bytes());
+        let bytes = match self.ring {
+            Ring::Split(_) => buffer.to_bytes(),
+            Ring::Packed(_) => buffer.to_packed_bytes(),
+        };
+        self.memory.write(at, &bytes);
     }
 
     /// Describes buffers in descriptors `head`, `head + 1`, …, chained.
@@ -204,66 +270,64 @@ impl Driver {
         self.make_all_available(&[head])
     }
 
-    /// Makes chains available, visible at once. True if the device asked for a notification.
+    /// Makes chains available. True if the device asked for a notification.
     pub fn make_all_available(&mut self, heads: &[u16]) -> bool {
-        let old = self.next_available;
-        for &head in heads {
-            self.put_available(self.next_available, head);
-            self.next_available = self.next_available.wrapping_add(1);
-        }
-        self.memory.store(self.available + 2, self.next_available);
-        // Store of the index before load of event or flags (2.7.13.4.1).
-        fence(Ordering::SeqCst);
-        if self.features.contains(Features::RING_EVENT_IDX) {
-            let event = self.memory.load(self.used + 4 + 8 * u64::from(self.size.get()));
-            needs_notification(event, old, self.next_available)
-        } else {
-            self.memory.load(self.used) & NO_NOTIFY == 0
+        match &mut self.ring {
+            Ring::Split(ring) => ring.make_all_available(heads),
+            Ring::Packed(ring) => ring.make_all_available(heads),
         }
     }
 
-    /// Writes an entry of the available ring and nothing else.
+    /// Writes an entry of a split ring's available ring and nothing else.
     pub fn put_available(&mut self, index: u16, head: u16) {
-        let place = u64::from(index & self.size.mask());
-        self.memory.store(self.available + 4 + 2 * place, head);
+        self.split().put_available(index, head);
     }
 
-    /// Writes the index of the available ring and nothing else.
+    /// Writes the index of a split ring's available ring and nothing else.
     pub fn set_available_index(&mut self, index: u16) {
-        self.memory.store(self.available + 2, index);
+        self.split().set_available_index(index);
     }
 
     /// Takes the next chain that the device gave back.
     pub fn take_used(&mut self) -> Option<Used> {
-        if self.used_index() == self.next_used {
-            return None;
+        match &mut self.ring {
+            Ring::Split(ring) => ring.take_used(),
+            Ring::Packed(ring) => ring.take_used(),
         }
-        let place = u64::from(self.next_used & self.size.mask());
-        let entry = self.memory.read(self.used + 4 + 8 * place, 8);
-        self.next_used = self.next_used.wrapping_add(1);
-        let word = |at| u32::from_le_bytes(std::array::from_fn(|byte| entry[at + byte]));
-        Some(Used { head: word(0), written_bytes: word(4) })
     }
 
     /// Chains that the device has: made available and not given back.
     #[must_use]
     pub fn in_flight(&self) -> u16 {
-        self.next_available.wrapping_sub(self.used_index())
+        match &self.ring {
+            Ring::Split(ring) => ring.in_flight(),
+            Ring::Packed(ring) => ring.in_flight(),
+        }
     }
 
-    /// The index of the used ring.
+    /// How many chains the device has given back, modulo 65,536.
     #[must_use]
     pub fn used_index(&self) -> u16 {
-        self.memory.load(self.used + 2)
+        match &self.ring {
+            Ring::Split(ring) => ring.used_index(),
+            Ring::Packed(ring) => ring.used_index(),
+        }
     }
 
     /// Says, without EVENT_IDX, whether the driver wants to be notified of used chains.
     pub fn want_notifications(&mut self, wanted: bool) {
-        self.memory.store(self.available, if wanted { 0 } else { NO_INTERRUPT });
+        match &mut self.ring {
+            Ring::Split(ring) => ring.want_notifications(wanted),
+            Ring::Packed(ring) => ring.want_notifications(wanted),
+        }
     }
 
-    /// Asks, with EVENT_IDX, for a notification when the used entry at this index was written.
+    /// Asks, with EVENT_IDX, for a notification when the chain of this index was given back. In a
+    /// packed ring all chains up to there have one descriptor.
     pub fn set_used_event(&mut self, index: u16) {
-        self.memory.store(self.available + 4 + 2 * u64::from(self.size.get()), index);
+        match &mut self.ring {
+            Ring::Split(ring) => ring.set_used_event(index),
+            Ring::Packed(ring) => ring.set_used_event(index),
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use frame::{Outgoing, Segment};
 
 use super::Refusal;
-use crate::testing::{Buffer, Driver, TestMemory, Used};
+use crate::testing::{Buffer, Driver, TestMemory, Used, over_both_rings};
 use crate::{Features, QueueFault, QueueSize, ReceiveQueue};
 
 const MODERN: Features = Features(Features::VERSION_1.0 | Features::RING_INDIRECT_DESC.0);
@@ -63,9 +63,8 @@ impl Guest {
     }
 }
 
-#[test]
-fn frame_arrives_behind_a_header_that_names_one_buffer() {
-    let mut guest = guest(MODERN);
+fn frame_arrives_behind_a_header_that_names_one_buffer(ring: Features) {
+    let mut guest = guest(ring | MODERN);
     guest.offer(&[1526]);
 
     guest.deliver(&frame_of(60)).unwrap();
@@ -77,7 +76,7 @@ fn frame_arrives_behind_a_header_that_names_one_buffer() {
     assert_eq!(guest.driver.take_used(), Some(Used { head: 0, written_bytes: 72 }));
     let expected = [vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], frame_of(60)].concat();
     assert_eq!(guest.buffer_bytes(0, 72), expected);
-    assert_eq!(guest.queue.base(), 1);
+    assert_eq!(guest.queue.base(), guest.driver.base());
 }
 
 #[test]
@@ -93,9 +92,8 @@ fn legacy_header_has_ten_bytes() {
     assert_eq!(guest.buffer_bytes(0, 71), [vec![0; 10], frame_of(60), vec![0xee]].concat());
 }
 
-#[test]
-fn header_may_lie_in_a_descriptor_of_its_own() {
-    let mut guest = guest(MODERN);
+fn header_may_lie_in_a_descriptor_of_its_own(ring: Features) {
+    let mut guest = guest(ring | MODERN);
     let at = guest.buffer;
     let buffers =
         [Buffer::writable(at, 7), Buffer::writable(at + 7, 5), Buffer::writable(at + 12, 900)];
@@ -109,9 +107,8 @@ fn header_may_lie_in_a_descriptor_of_its_own() {
     assert_eq!(guest.buffer_bytes(0, 72)[10..], [vec![1, 0], frame_of(60)].concat());
 }
 
-#[test]
-fn long_frame_merges_as_many_buffers_as_it_needs() {
-    let mut guest = guest(MERGEABLE);
+fn long_frame_merges_as_many_buffers_as_it_needs(ring: Features) {
+    let mut guest = guest(ring | MERGEABLE);
     guest.offer(&[100, 200, 400, 400]);
 
     guest.deliver(&frame_of(500)).unwrap();
@@ -131,9 +128,8 @@ fn long_frame_merges_as_many_buffers_as_it_needs() {
     assert_eq!(arrived.concat(), frame_of(500));
 }
 
-#[test]
-fn frame_that_finds_too_few_buffers_consumes_none() {
-    let mut guest = guest(MERGEABLE);
+fn frame_that_finds_too_few_buffers_consumes_none(ring: Features) {
+    let mut guest = guest(ring | MERGEABLE);
     guest.offer(&[100, 200]);
 
     let refused = guest.deliver(&frame_of(500));
@@ -146,9 +142,8 @@ fn frame_that_finds_too_few_buffers_consumes_none() {
     assert_eq!(guest.driver.take_used(), None);
 }
 
-#[test]
-fn frame_that_fits_exactly_is_delivered_and_one_byte_more_is_not() {
-    let mut guest = guest(MODERN);
+fn frame_that_fits_exactly_is_delivered_and_one_byte_more_is_not(ring: Features) {
+    let mut guest = guest(ring | MODERN);
     guest.offer(&[72, 72]);
 
     let refused = guest.deliver(&frame_of(61));
@@ -158,9 +153,8 @@ fn frame_that_fits_exactly_is_delivered_and_one_byte_more_is_not() {
     assert_eq!(delivered, Ok(()));
 }
 
-#[test]
-fn queue_without_buffers_refuses() {
-    let mut guest = guest(MODERN);
+fn queue_without_buffers_refuses(ring: Features) {
+    let mut guest = guest(ring | MODERN);
     assert!(!guest.queue.has_buffers());
 
     let refused = guest.deliver(&frame_of(60));
@@ -169,17 +163,15 @@ fn queue_without_buffers_refuses() {
     assert!(!guest.queue.release());
 }
 
-#[test]
-fn first_buffer_must_hold_the_header() {
-    let mut guest = guest(MERGEABLE);
+fn first_buffer_must_hold_the_header(ring: Features) {
+    let mut guest = guest(ring | MERGEABLE);
     guest.offer(&[11, 1000]);
 
     assert_eq!(guest.deliver(&frame_of(60)), Err(Refusal::TooSmall));
 }
 
-#[test]
-fn readable_receive_buffer_is_a_fault() {
-    let mut guest = guest(MODERN);
+fn readable_receive_buffer_is_a_fault(ring: Features) {
+    let mut guest = guest(ring | MODERN);
     guest.driver.describe(0, Buffer::readable(guest.buffer, 1526));
     guest.driver.make_available(0);
 
@@ -199,10 +191,9 @@ fn available_index_that_jumps_is_a_fault() {
     assert_eq!(refused, Err(Refusal::Fault(fault)));
 }
 
-#[test]
-fn buffers_used_again_and_again_wrap_the_indices() {
+fn buffers_used_again_and_again_wrap_the_indices(ring: Features) {
     let memory = TestMemory::new(0x10_0000);
-    let mut driver = Driver::new(&memory, size(8), MERGEABLE);
+    let mut driver = Driver::new(&memory, size(8), ring | MERGEABLE);
     driver.start_at(65_534);
     let queue = ReceiveQueue::new(driver.setup()).unwrap();
     let buffer = driver.end();
@@ -216,13 +207,12 @@ fn buffers_used_again_and_again_wrap_the_indices() {
         assert_eq!(guest.driver.take_used(), Some(Used { head: 1, written_bytes: 22 }));
     }
 
-    assert_eq!(guest.queue.base(), 8);
+    assert_eq!(guest.queue.base(), guest.driver.base());
 }
 
-#[test]
-fn endless_one_byte_buffers_are_refused_with_bounded_work() {
+fn endless_one_byte_buffers_are_refused_with_bounded_work(ring: Features) {
     let memory = TestMemory::new(0x10_0000);
-    let mut driver = Driver::new(&memory, size(1024), MERGEABLE);
+    let mut driver = Driver::new(&memory, size(1024), ring | MERGEABLE);
     let mut queue = ReceiveQueue::new(driver.setup()).unwrap();
     let buffer = driver.end();
     driver.describe(0, Buffer::writable(buffer, 12));
@@ -236,9 +226,8 @@ fn endless_one_byte_buffers_are_refused_with_bounded_work() {
     assert!(!queue.release());
 }
 
-#[test]
-fn driver_with_event_index_is_told_once_for_a_burst() {
-    let mut guest = guest(MODERN | Features::RING_EVENT_IDX);
+fn driver_with_event_index_is_told_once_for_a_burst(ring: Features) {
+    let mut guest = guest(ring | MODERN | Features::RING_EVENT_IDX);
     guest.offer(&[1526; 8]);
     guest.deliver(&frame_of(60)).unwrap();
     let _ = guest.queue.release();
@@ -252,4 +241,18 @@ fn driver_with_event_index_is_told_once_for_a_burst() {
     let due = guest.queue.release();
 
     assert_eq!((early, due), (false, true));
+}
+
+over_both_rings! {
+    frame_arrives_behind_a_header_that_names_one_buffer,
+    header_may_lie_in_a_descriptor_of_its_own,
+    long_frame_merges_as_many_buffers_as_it_needs,
+    frame_that_finds_too_few_buffers_consumes_none,
+    frame_that_fits_exactly_is_delivered_and_one_byte_more_is_not,
+    queue_without_buffers_refuses,
+    first_buffer_must_hold_the_header,
+    readable_receive_buffer_is_a_fault,
+    buffers_used_again_and_again_wrap_the_indices,
+    endless_one_byte_buffers_are_refused_with_bounded_work,
+    driver_with_event_index_is_told_once_for_a_burst,
 }

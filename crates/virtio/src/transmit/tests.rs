@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use frame::{Burst, DropReason, Frame, MAX_FRAME_BYTES, Outgoing, Room};
 
-use crate::testing::{Buffer, Driver, TestMemory, Used};
+use crate::testing::{Buffer, Driver, TestMemory, Used, over_both_rings};
 use crate::{Features, GuestAddress, QueueFault, QueueSize, TransmitQueue};
 
 const MODERN: Features = Features(Features::VERSION_1.0 | Features::RING_INDIRECT_DESC.0);
+/// For tests of what only a split ring has.
+const SPLIT: Features = Features::NONE;
 const NET_HEADER_BYTES: usize = 12;
 
 /// A guest with one transmitq.
@@ -38,8 +40,8 @@ fn guest_of(memory: Arc<TestMemory>, entries: u32, features: Features) -> Guest 
     Guest { memory, driver, queue, burst: Burst::new(), buffer }
 }
 
-fn guest(entries: u32) -> Guest {
-    guest_of(TestMemory::new(0x10_0000), entries, MODERN)
+fn guest(ring: Features, entries: u32) -> Guest {
+    guest_of(TestMemory::new(0x10_0000), entries, MODERN | ring)
 }
 
 /// Bytes that tell where they come from.
@@ -89,9 +91,8 @@ fn queues_may_move_to_another_thread() {
     is_send::<crate::ReceiveQueue>();
 }
 
-#[test]
-fn frame_in_one_descriptor_arrives_whole_and_goes_back() {
-    let mut guest = guest(4);
+fn frame_in_one_descriptor_arrives_whole_and_goes_back(ring: Features) {
+    let mut guest = guest(ring, 4);
     guest.send(2, &frame_of(1514));
 
     let count = guest.receive().unwrap();
@@ -105,12 +106,11 @@ fn frame_in_one_descriptor_arrives_whole_and_goes_back() {
     assert!(guest.queue.release());
     assert_eq!(guest.driver.take_used(), Some(Used { head: 2, written_bytes: 0 }));
     assert_eq!(guest.queue.outstanding(), 0);
-    assert_eq!(guest.queue.base(), 1);
+    assert_eq!(guest.queue.base(), guest.driver.base());
 }
 
-#[test]
-fn frame_cut_into_many_descriptors_arrives_whole() {
-    let mut guest = guest(128);
+fn frame_cut_into_many_descriptors_arrives_whole(ring: Features) {
+    let mut guest = guest(ring, 128);
     let at = guest.put_frame(0, &frame_of(100));
     let buffers: Vec<_> = (0..112).map(|byte| Buffer::readable(at + byte, 1)).collect();
     guest.driver.describe_chain(0, &buffers);
@@ -121,10 +121,9 @@ fn frame_cut_into_many_descriptors_arrives_whole() {
     assert_eq!(guest.bytes_of(&guest.burst.frames[0]), frame_of(100));
 }
 
-#[test]
-fn net_header_split_over_one_to_twelve_descriptors_is_read() {
+fn net_header_split_over_one_to_twelve_descriptors_is_read(ring: Features) {
     for cuts in 1..=12u64 {
-        let mut guest = guest(32);
+        let mut guest = guest(ring, 32);
         let at = guest.put_frame(0, &frame_of(60));
         let mut buffers: Vec<_> =
             (0..cuts - 1).map(|byte| Buffer::readable(at + byte, 1)).collect();
@@ -138,9 +137,8 @@ fn net_header_split_over_one_to_twelve_descriptors_is_read() {
     }
 }
 
-#[test]
-fn frame_in_an_indirect_table_arrives_whole() {
-    let mut guest = guest(4);
+fn frame_in_an_indirect_table_arrives_whole(ring: Features) {
+    let mut guest = guest(ring, 4);
     let at = guest.put_frame(0x1000, &frame_of(200));
     let table = guest.buffer;
     let buffers = [Buffer::readable(at, 12), Buffer::readable(at + 12, 200)];
@@ -152,9 +150,8 @@ fn frame_in_an_indirect_table_arrives_whole() {
     assert_eq!(guest.bytes_of(&guest.burst.frames[0]), frame_of(200));
 }
 
-#[test]
-fn direct_descriptors_may_come_before_an_indirect_one() {
-    let mut guest = guest(4);
+fn direct_descriptors_may_come_before_an_indirect_one(ring: Features) {
+    let mut guest = guest(ring, 4);
     let at = guest.put_frame(0x1000, &frame_of(200));
     let table = guest.buffer + 8;
     guest.driver.describe_indirect(1, table, &[Buffer::readable(at + 12, 200)]);
@@ -166,8 +163,7 @@ fn direct_descriptors_may_come_before_an_indirect_one() {
     assert_eq!(guest.bytes_of(&guest.burst.frames[0]), frame_of(200));
 }
 
-#[test]
-fn buffer_across_touching_regions_arrives_whole() {
+fn buffer_across_touching_regions_arrives_whole(ring: Features) {
     let base = TestMemory::GUEST_BASE;
     // The file has the regions the other way round, so they do not touch here.
     let memory = TestMemory::with_regions(&[
@@ -175,7 +171,7 @@ fn buffer_across_touching_regions_arrives_whole() {
         (base, 0x1000),
         (base + 0x1000, 0x1000),
     ]);
-    let driver = Driver::new_at(&memory, base, size(4), MODERN);
+    let driver = Driver::new_at(&memory, base, size(4), MODERN | ring);
     let queue = TransmitQueue::new(driver.setup()).unwrap();
     let mut guest = Guest { buffer: base + 0xf80, memory, driver, queue, burst: Burst::new() };
     guest.send(0, &frame_of(0x1200));
@@ -197,9 +193,8 @@ fn legacy_header_of_ten_bytes_is_taken_off() {
     assert_eq!(guest.bytes_of(&guest.burst.frames[0]), frame_of(60));
 }
 
-#[test]
-fn tag_is_taken_out_of_the_frame() {
-    let mut guest = guest(4);
+fn tag_is_taken_out_of_the_frame(ring: Features) {
+    let mut guest = guest(ring, 4);
     let mut bytes = frame_of(200);
     bytes[12..16].copy_from_slice(&[0x81, 0x00, 0x00, 0x07]);
     guest.send(0, &bytes);
@@ -211,9 +206,8 @@ fn tag_is_taken_out_of_the_frame() {
     assert_eq!(guest.bytes_of(&frame), [&bytes[..12], &bytes[16..]].concat());
 }
 
-#[test]
-fn buffers_go_back_in_order_once_all_before_them_are_complete() {
-    let mut guest = guest(4);
+fn buffers_go_back_in_order_once_all_before_them_are_complete(ring: Features) {
+    let mut guest = guest(ring, 4);
     for head in [3, 1, 2] {
         guest.send(head, &frame_of(60));
     }
@@ -231,10 +225,9 @@ fn buffers_go_back_in_order_once_all_before_them_are_complete() {
     assert_eq!(heads, [3, 1, 2]);
 }
 
-#[test]
-fn indices_wrap_around() {
+fn indices_wrap_around(ring: Features) {
     let memory = TestMemory::new(0x10_0000);
-    let mut driver = Driver::new(&memory, size(4), MODERN);
+    let mut driver = Driver::new(&memory, size(4), MODERN | ring);
     driver.start_at(65_533);
     let queue = TransmitQueue::new(driver.setup()).unwrap();
     let buffer = driver.end();
@@ -252,12 +245,11 @@ fn indices_wrap_around() {
         assert_eq!(guest.driver.take_used().map(|used| used.head), Some(1));
     }
 
-    assert_eq!(guest.queue.base(), 5);
+    assert_eq!(guest.queue.base(), guest.driver.base());
 }
 
-#[test]
-fn burst_that_is_full_of_segments_takes_the_rest_later() {
-    let mut guest = guest(256);
+fn burst_that_is_full_of_segments_takes_the_rest_later(ring: Features) {
+    let mut guest = guest(ring, 256);
     let at = guest.put_frame(0, &frame_of(9_000));
     let buffers: Vec<_> = (0..16).map(|part| Buffer::readable(at + part * 512, 512)).collect();
     for chain in 0..16 {
@@ -306,4 +298,17 @@ fn ring_outside_memory_or_misaligned_is_refused() {
         TransmitQueue::new(misaligned).unwrap_err(),
         SetupError::Misaligned { part: RingPart::DescriptorTable, .. }
     ));
+}
+
+over_both_rings! {
+    frame_in_one_descriptor_arrives_whole_and_goes_back,
+    frame_cut_into_many_descriptors_arrives_whole,
+    net_header_split_over_one_to_twelve_descriptors_is_read,
+    frame_in_an_indirect_table_arrives_whole,
+    direct_descriptors_may_come_before_an_indirect_one,
+    buffer_across_touching_regions_arrives_whole,
+    tag_is_taken_out_of_the_frame,
+    buffers_go_back_in_order_once_all_before_them_are_complete,
+    indices_wrap_around,
+    burst_that_is_full_of_segments_takes_the_rest_later,
 }

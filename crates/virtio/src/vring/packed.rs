@@ -338,3 +338,6 @@ const fn is_available(rest: u64, wrap: bool) -> bool {
     let is_marked = flags & DESCRIPTOR_AVAILABLE != 0;
     is_marked == wrap && (flags & DESCRIPTOR_USED != 0) != wrap
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,9 +16,8 @@ fn offer_in_a_row(guest: &mut Guest, lengths: &[u32]) {
     }
 }
 
-#[test]
-fn net_header_is_passed_on_with_the_number_of_buffers() {
-    let mut guest = guest(MERGEABLE);
+fn net_header_is_passed_on_with_the_number_of_buffers(ring: Features) {
+    let mut guest = guest(ring | MERGEABLE);
     guest.offer(&[40, 100]);
     let net_header = NetHeader {
         flags: 1,
@@ -35,9 +34,8 @@ fn net_header_is_passed_on_with_the_number_of_buffers() {
     assert_eq!(guest.buffer_bytes(0, 12), [1, 4, 54, 0, 5, 0, 6, 0, 7, 0, 2, 0]);
 }
 
-#[test]
-fn joined_frames_arrive_as_one() {
-    let mut guest = guest(MODERN);
+fn joined_frames_arrive_as_one(ring: Features) {
+    let mut guest = guest(ring | MODERN);
     guest.offer(&[1526]);
     let (first, second) = (frame_of(30), frame_of(20));
     let payloads = [&first, &second].map(|bytes| Outgoing::new(bytes, &[]).reader());
@@ -57,8 +55,9 @@ proptest! {
     fn checksum_is_completed_wherever_buffers_end(
         pieces in proptest::collection::vec(1u32..60, 8),
         payload_bytes in 0usize..200,
+        ring in prop_oneof![Just(Features::NONE), Just(Features::RING_PACKED)],
     ) {
-        let mut guest = guest(MERGEABLE);
+        let mut guest = guest(ring | MERGEABLE);
         let lengths: Vec<u32> = [vec![12 + pieces[0]], pieces[1..].to_vec()].concat();
         offer_in_a_row(&mut guest, &lengths);
         let payload = frame_of(payload_bytes);
@@ -89,4 +88,9 @@ proptest! {
             prop_assert_eq!(written_bytes, 0);
         }
     }
+}
+
+over_both_rings! {
+    net_header_is_passed_on_with_the_number_of_buffers,
+    joined_frames_arrive_as_one,
 }

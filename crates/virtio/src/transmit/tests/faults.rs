@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn head_made_available_again_while_out_is_taken_no_more_often_than_the_ring_is_long() {
-    let mut guest = guest(4);
+    let mut guest = guest(SPLIT, 4);
     guest.send(0, &frame_of(60));
     guest.driver.make_all_available(&[0, 0, 0]);
 
@@ -18,7 +18,7 @@ fn head_made_available_again_while_out_is_taken_no_more_often_than_the_ring_is_l
 
 #[test]
 fn available_index_that_jumps_or_goes_back_is_a_fault() {
-    let mut guest = guest(4);
+    let mut guest = guest(SPLIT, 4);
     guest.send(0, &frame_of(60));
     guest.receive().unwrap();
 
@@ -39,7 +39,7 @@ fn fault_of(guest: &mut Guest) -> QueueFault {
 
 #[test]
 fn chain_that_loops_is_a_fault_and_not_a_hang() {
-    let mut guest = guest(4);
+    let mut guest = guest(SPLIT, 4);
     guest.driver.describe(0, Buffer::readable(guest.buffer, 60).then(1));
     guest.driver.describe(1, Buffer::readable(guest.buffer, 60).then(0));
 
@@ -48,7 +48,7 @@ fn chain_that_loops_is_a_fault_and_not_a_hang() {
 
 #[test]
 fn loop_on_the_longest_queue_ends_at_the_limit() {
-    let mut guest = guest(32_768);
+    let mut guest = guest(SPLIT, 32_768);
     guest.driver.describe(0, Buffer::readable(guest.buffer, 0).then(0));
 
     assert_eq!(fault_of(&mut guest), QueueFault::ChainTooLong { head: 0, limit: 1_024 });
@@ -56,7 +56,7 @@ fn loop_on_the_longest_queue_ends_at_the_limit() {
 
 #[test]
 fn head_outside_the_table_is_a_fault() {
-    let mut guest = guest(4);
+    let mut guest = guest(SPLIT, 4);
     guest.driver.make_available(4);
 
     let fault = guest.receive().unwrap_err();
@@ -66,20 +66,19 @@ fn head_outside_the_table_is_a_fault() {
 
 #[test]
 fn next_outside_the_table_is_a_fault() {
-    let mut guest = guest(4);
+    let mut guest = guest(SPLIT, 4);
     guest.driver.describe(0, Buffer::readable(guest.buffer, 60).then(4));
 
     assert_eq!(fault_of(&mut guest), QueueFault::IndexOutOfRange { index: 4, entries: 4 });
 }
 
-#[test]
-fn buffer_that_leaves_memory_at_any_edge_is_a_fault() {
+fn buffer_that_leaves_memory_at_any_edge_is_a_fault(ring: Features) {
     let end = TestMemory::GUEST_BASE + 0x10_0000;
     let start = TestMemory::GUEST_BASE;
     for (address, length_bytes) in
         [(start - 1, 60), (end - 59, 60), (end, 1), (0, 1), (u64::MAX - 1, 60), (end - 1, u32::MAX)]
     {
-        let mut guest = guest(4);
+        let mut guest = guest(ring, 4);
         guest.driver.describe(0, Buffer::readable(address, length_bytes));
 
         let fault = fault_of(&mut guest);
@@ -89,9 +88,8 @@ fn buffer_that_leaves_memory_at_any_edge_is_a_fault() {
     }
 }
 
-#[test]
-fn empty_buffer_is_skipped_wherever_it_points() {
-    let mut guest = guest(4);
+fn empty_buffer_is_skipped_wherever_it_points(ring: Features) {
+    let mut guest = guest(ring, 4);
     let at = guest.put_frame(0, &frame_of(60));
     let nowhere = Buffer::readable(u64::MAX, 0);
     guest.driver.describe_chain(0, &[nowhere, Buffer::readable(at, 72), nowhere]);
@@ -102,18 +100,16 @@ fn empty_buffer_is_skipped_wherever_it_points() {
     assert_eq!(guest.bytes_of(&guest.burst.frames[0]), frame_of(60));
 }
 
-#[test]
-fn readable_descriptor_after_a_writable_one_is_a_fault() {
-    let mut guest = guest(4);
+fn readable_descriptor_after_a_writable_one_is_a_fault(ring: Features) {
+    let mut guest = guest(ring, 4);
     let at = guest.buffer;
     guest.driver.describe_chain(0, &[Buffer::writable(at, 60), Buffer::readable(at, 60)]);
 
     assert_eq!(fault_of(&mut guest), QueueFault::ReadableAfterWritable { index: 1 });
 }
 
-#[test]
-fn writable_descriptors_behind_a_frame_are_left_alone() {
-    let mut guest = guest(4);
+fn writable_descriptors_behind_a_frame_are_left_alone(ring: Features) {
+    let mut guest = guest(ring, 4);
     let at = guest.put_frame(0, &frame_of(60));
     guest.driver.describe_chain(0, &[Buffer::readable(at, 72), Buffer::writable(at, 500)]);
     guest.driver.make_available(0);
@@ -123,35 +119,31 @@ fn writable_descriptors_behind_a_frame_are_left_alone() {
     assert_eq!(guest.bytes_of(&guest.burst.frames[0]), frame_of(60));
 }
 
-#[test]
-fn indirect_descriptor_with_next_is_a_fault() {
-    let mut guest = guest(4);
+fn indirect_descriptor_with_next_is_a_fault(ring: Features) {
+    let mut guest = guest(ring, 4);
     guest.driver.describe(0, Buffer::indirect(guest.buffer, 1).then(0));
 
     assert_eq!(fault_of(&mut guest), QueueFault::IndirectWithNext { index: 0 });
 }
 
-#[test]
-fn indirect_table_inside_an_indirect_table_is_a_fault() {
-    let mut guest = guest(4);
+fn indirect_table_inside_an_indirect_table_is_a_fault(ring: Features) {
+    let mut guest = guest(ring, 4);
     let table = guest.buffer;
     guest.driver.describe_indirect(0, table, &[Buffer::indirect(table, 1)]);
 
     assert_eq!(fault_of(&mut guest), QueueFault::NestedIndirect { index: 0 });
 }
 
-#[test]
-fn indirect_table_without_negotiation_is_a_fault() {
-    let mut guest = guest_of(TestMemory::new(0x10_0000), 4, Features::VERSION_1);
+fn indirect_table_without_negotiation_is_a_fault(ring: Features) {
+    let mut guest = guest_of(TestMemory::new(0x10_0000), 4, Features::VERSION_1 | ring);
     guest.driver.describe(0, Buffer::indirect(guest.buffer, 1));
 
     assert_eq!(fault_of(&mut guest), QueueFault::IndirectNotNegotiated { index: 0 });
 }
 
-#[test]
-fn indirect_table_of_odd_length_is_a_fault() {
+fn indirect_table_of_odd_length_is_a_fault(ring: Features) {
     for length_bytes in [0, 15, 17, u32::MAX] {
-        let mut guest = guest(4);
+        let mut guest = guest(ring, 4);
         let table = Buffer { length_bytes, ..Buffer::indirect(guest.buffer, 1) };
         guest.driver.describe(0, table);
 
@@ -161,7 +153,7 @@ fn indirect_table_of_odd_length_is_a_fault() {
 
 #[test]
 fn indirect_table_that_loops_or_leads_outside_is_a_fault() {
-    let mut guest = guest(4);
+    let mut guest = guest(SPLIT, 4);
     let table = guest.buffer;
     guest.driver.describe(0, Buffer::indirect(table, 2));
     guest.driver.describe_in(table, 0, Buffer::readable(table, 1).then(1));
@@ -175,9 +167,8 @@ fn indirect_table_that_loops_or_leads_outside_is_a_fault() {
     assert_eq!(outside, QueueFault::IndexOutOfRange { index: 2, entries: 2 });
 }
 
-#[test]
-fn indirect_table_outside_memory_is_a_fault() {
-    let mut guest = guest(4);
+fn indirect_table_outside_memory_is_a_fault(ring: Features) {
+    let mut guest = guest(ring, 4);
     let address = TestMemory::GUEST_BASE + 0x10_0000 - 8;
     guest.driver.describe(0, Buffer::indirect(address, 1));
 
@@ -187,7 +178,7 @@ fn indirect_table_outside_memory_is_a_fault() {
 
 #[test]
 fn frames_before_a_broken_chain_are_received() {
-    let mut guest = guest(4);
+    let mut guest = guest(SPLIT, 4);
     guest.send(0, &frame_of(60));
     guest.driver.make_available(77);
 
@@ -196,4 +187,16 @@ fn frames_before_a_broken_chain_are_received() {
     assert_eq!(fault, Err(QueueFault::IndexOutOfRange { index: 77, entries: 4 }));
     assert_eq!(guest.burst.frames.len(), 1);
     assert_eq!(guest.queue.outstanding(), 1);
+}
+
+over_both_rings! {
+    buffer_that_leaves_memory_at_any_edge_is_a_fault,
+    empty_buffer_is_skipped_wherever_it_points,
+    readable_descriptor_after_a_writable_one_is_a_fault,
+    writable_descriptors_behind_a_frame_are_left_alone,
+    indirect_descriptor_with_next_is_a_fault,
+    indirect_table_inside_an_indirect_table_is_a_fault,
+    indirect_table_without_negotiation_is_a_fault,
+    indirect_table_of_odd_length_is_a_fault,
+    indirect_table_outside_memory_is_a_fault,
 }

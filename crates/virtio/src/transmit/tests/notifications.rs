@@ -2,9 +2,8 @@
 
 use super::*;
 
-#[test]
-fn notifications_are_asked_for_and_work_that_came_meanwhile_is_seen() {
-    let mut guest = guest(4);
+fn notifications_are_asked_for_and_work_that_came_meanwhile_is_seen(ring: Features) {
+    let mut guest = guest(ring, 4);
     guest.queue.disable_notifications();
     assert!(!guest.driver.make_available(0));
 
@@ -15,9 +14,8 @@ fn notifications_are_asked_for_and_work_that_came_meanwhile_is_seen() {
     assert!(guest.driver.make_available(0));
 }
 
-#[test]
-fn event_index_asks_for_one_notification() {
-    let features = MODERN | Features::RING_EVENT_IDX;
+fn event_index_asks_for_one_notification(ring: Features) {
+    let features = MODERN | ring | Features::RING_EVENT_IDX;
     let mut guest = guest_of(TestMemory::new(0x10_0000), 8, features);
 
     assert!(guest.driver.make_available(0));
@@ -27,9 +25,8 @@ fn event_index_asks_for_one_notification() {
     assert!(guest.queue.enable_notifications());
 }
 
-#[test]
-fn driver_that_wants_no_interrupt_gets_none_but_the_first() {
-    let mut guest = guest(4);
+fn driver_that_wants_no_interrupt_gets_none_but_the_first(ring: Features) {
+    let mut guest = guest(ring, 4);
     guest.driver.want_notifications(false);
     for head in [0, 1] {
         guest.send(head, &frame_of(60));
@@ -44,9 +41,8 @@ fn driver_that_wants_no_interrupt_gets_none_but_the_first() {
     assert_eq!((first, second), (true, false));
 }
 
-#[test]
-fn driver_with_event_index_is_told_when_its_entry_was_used() {
-    let features = MODERN | Features::RING_EVENT_IDX;
+fn driver_with_event_index_is_told_when_its_entry_was_used(ring: Features) {
+    let features = MODERN | ring | Features::RING_EVENT_IDX;
     let mut guest = guest_of(TestMemory::new(0x10_0000), 4, features);
     guest.driver.set_used_event(2);
     for head in [0, 1, 2, 3] {
@@ -62,4 +58,11 @@ fn driver_with_event_index_is_told_when_its_entry_was_used() {
         .collect();
 
     assert_eq!(told, [true, false, true, false]);
+}
+
+over_both_rings! {
+    notifications_are_asked_for_and_work_that_came_meanwhile_is_seen,
+    event_index_asks_for_one_notification,
+    driver_that_wants_no_interrupt_gets_none_but_the_first,
+    driver_with_event_index_is_told_when_its_entry_was_used,
 }

@@ -6,8 +6,8 @@ use super::*;
 use crate::offload::NetHeader;
 use crate::offload::tests::{Flow, GUEST, TCP4, payload};
 
-fn offloading(entries: u32) -> Guest {
-    guest_of(TestMemory::new(0x40_0000), entries, MODERN | GUEST.features)
+fn offloading(ring: Features, entries: u32) -> Guest {
+    guest_of(TestMemory::new(0x40_0000), entries, MODERN | ring | GUEST.features)
 }
 
 /// Makes a frame of this flow available, with what the driver says of it.
@@ -18,9 +18,8 @@ fn send(guest: &mut Guest, head: u16, flow: &Flow, length: usize, size: Option<u
     guest.memory.write(at, &flow.net_header(size).to_bytes(0));
 }
 
-#[test]
-fn large_frame_is_taken_with_what_is_left_to_do() {
-    let mut guest = offloading(4);
+fn large_frame_is_taken_with_what_is_left_to_do(ring: Features) {
+    let mut guest = offloading(ring, 4);
     send(&mut guest, 0, &TCP4, 65_000, Some(1_448));
 
     assert_eq!(guest.receive(), Ok(1));
@@ -32,9 +31,8 @@ fn large_frame_is_taken_with_what_is_left_to_do() {
     assert_eq!(frame.length_bytes, 66 + 65_000);
 }
 
-#[test]
-fn plain_frame_has_nothing_left_to_do() {
-    let mut guest = offloading(4);
+fn plain_frame_has_nothing_left_to_do(ring: Features) {
+    let mut guest = offloading(ring, 4);
     guest.send(0, &frame_of(60));
 
     assert_eq!(guest.receive(), Ok(1));
@@ -42,12 +40,11 @@ fn plain_frame_has_nothing_left_to_do() {
     assert_eq!(guest.burst.frames[0].offload, Offload::NONE);
 }
 
-#[test]
-fn only_a_frame_that_will_be_cut_may_be_longer_than_a_wire_takes() {
+fn only_a_frame_that_will_be_cut_may_be_longer_than_a_wire_takes(ring: Features) {
     for (length, size, taken) in
         [(9_200, None, 0), (9_200, Some(9_199), 1), (9_200, Some(9_200), 0), (9_100, None, 1)]
     {
-        let mut guest = offloading(4);
+        let mut guest = offloading(ring, 4);
         send(&mut guest, 0, &TCP4, length, size);
 
         assert_eq!(guest.receive(), Ok(taken), "{length} bytes to be cut into {size:?}");
@@ -56,9 +53,8 @@ fn only_a_frame_that_will_be_cut_may_be_longer_than_a_wire_takes() {
     }
 }
 
-#[test]
-fn nothing_is_longer_than_ip_can_say() {
-    let mut guest = offloading(4);
+fn nothing_is_longer_than_ip_can_say(ring: Features) {
+    let mut guest = offloading(ring, 4);
     guest.send(0, &frame_of(MAX_LARGE_FRAME_BYTES + 5));
     let net_header = NetHeader { flags: 1, gso_type: 1, gso_size: 1_448, ..NetHeader::default() };
     guest.memory.write(guest.buffer, &net_header.to_bytes(0));
@@ -68,9 +64,8 @@ fn nothing_is_longer_than_ip_can_say() {
     assert_eq!(guest.burst.dropped.of(DropReason::Oversized), 1);
 }
 
-#[test]
-fn burst_of_large_frames_ends_after_as_many_bytes_as_one_of_jumbo_frames() {
-    let mut guest = offloading(32);
+fn burst_of_large_frames_ends_after_as_many_bytes_as_one_of_jumbo_frames(ring: Features) {
+    let mut guest = offloading(ring, 32);
     let bytes = TCP4.partial(&payload(65_000));
     let at = guest.put_frame(0, &bytes);
     guest.memory.write(at, &TCP4.net_header(Some(1_448)).to_bytes(0));
@@ -84,9 +79,8 @@ fn burst_of_large_frames_ends_after_as_many_bytes_as_one_of_jumbo_frames() {
     assert_eq!(guest.receive(), Ok(10));
 }
 
-#[test]
-fn burst_ends_after_as_many_pieces_as_keep_nobody_waiting() {
-    let mut guest = offloading(32);
+fn burst_ends_after_as_many_pieces_as_keep_nobody_waiting(ring: Features) {
+    let mut guest = offloading(ring, 32);
     for head in 0..4 {
         send(&mut guest, head, &TCP4, 1_300, Some(1));
     }
@@ -99,4 +93,13 @@ fn burst_ends_after_as_many_pieces_as_keep_nobody_waiting() {
 
     assert_eq!(guest.burst.frames.iter().map(|frame| frame.token).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(guest.queue.outstanding(), 4);
+}
+
+over_both_rings! {
+    large_frame_is_taken_with_what_is_left_to_do,
+    plain_frame_has_nothing_left_to_do,
+    only_a_frame_that_will_be_cut_may_be_longer_than_a_wire_takes,
+    nothing_is_longer_than_ip_can_say,
+    burst_of_large_frames_ends_after_as_many_bytes_as_one_of_jumbo_frames,
+    burst_ends_after_as_many_pieces_as_keep_nobody_waiting,
 }
