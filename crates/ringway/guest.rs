@@ -89,14 +89,16 @@ impl Guest {
         self.traits = traits;
     }
 
-    /// What a driver may negotiate: offloads if the port is set so, no packed rings, no logging,
-    /// and no control queue (QEMU adds its own).
+    /// What a driver may negotiate: offloads if the port is set so, no logging, and no control queue
+    /// (QEMU adds its own).
     fn offered(&self) -> Features {
         let offered = Features::VERSION_1
             | Features::NET_MRG_RXBUF
             | Features::NET_MTU
             | Features::RING_INDIRECT_DESC
             | Features::RING_EVENT_IDX
+            | Features::RING_PACKED
+            | Features::IN_ORDER
             | Features::NET_GUEST_ANNOUNCE
             | Features::ANY_LAYOUT;
         let offered = if self.queue_pairs > 1 { offered | Features::NET_MQ } else { offered };

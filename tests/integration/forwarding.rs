@@ -72,15 +72,57 @@ fn frames_longer_than_a_buffer_are_spread_over_merged_ones() {
     exchange(Manner { features, buffer_bytes: 256, ..MODERN }, &[0, 229, 230, 231, 1_500, 9_000]);
 }
 
-#[test]
-fn indirect_descriptors_are_followed() {
-    let features = MODERN.features | Features::RING_INDIRECT_DESC;
-    exchange(Manner { features, indirect: true, ..MODERN }, &[0, 46, 51, 1_500]);
+/// Every kind of ring with every feature that changes how it is worked.
+fn manners() -> impl Iterator<Item = Manner> {
+    (0..32u8).map(|choice| {
+        let pick = |bit: u8, feature| if choice & 1 << bit != 0 { feature } else { Features::NONE };
+        let features = Features::VERSION_1
+            | pick(0, Features::RING_PACKED)
+            | pick(1, Features::RING_EVENT_IDX)
+            | pick(2, Features::NET_MRG_RXBUF)
+            | pick(3, Features::RING_INDIRECT_DESC)
+            | pick(4, Features::IN_ORDER);
+        let indirect = features.contains(Features::RING_INDIRECT_DESC);
+        Manner { features, indirect, ..MODERN }
+    })
 }
 
 #[test]
-fn drivers_without_event_index_are_served() {
-    exchange(Manner { features: Features::VERSION_1, ..MODERN }, &[0, 46, 51, 1_500]);
+fn drivers_are_served_over_every_kind_of_ring() {
+    for manner in manners() {
+        // More frames than the ring is long, both ways.
+        exchange(manner, &[0, 46, 51, 1_500].repeat(40));
+    }
+}
+
+#[test]
+fn rings_go_on_where_they_stopped() {
+    let switch = Switch::with_config(THREE_GUESTS);
+    for manner in manners() {
+        let mut alice = FrontEnd::plug_in_as(&switch.path("alice.sock"), manner);
+        let mut bob = FrontEnd::plug_in_as(&switch.path("bob.sock"), manner);
+
+        for round in 0..100 {
+            alice.send(&frame(BOB, ALICE, &[round; 46]));
+            assert!(bob.receive() == frame(BOB, ALICE, &[round; 46]), "{manner:?}");
+            alice.restart(1);
+            bob.restart(0);
+        }
+    }
+}
+
+#[test]
+fn packed_ring_of_a_front_end_that_does_not_know_where_it_stopped_is_refused() {
+    let switch = Switch::with_config(THREE_GUESTS);
+    let features = MODERN.features | Features::RING_PACKED;
+    let mut alice = FrontEnd::plug_in_as(&switch.path("alice.sock"), Manner { features, ..MODERN });
+    alice.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    alice.await_sent();
+
+    alice.come_back(&switch.path("alice.sock"));
+
+    let told = "refused SET_VRING_KICK: ring 1: a packed ring was worked before";
+    wait_for("the refusal in the log", || (switch.log_lines(told) > 0).then_some(()));
 }
 
 #[test]

@@ -155,6 +155,14 @@ pub enum SetupError {
         /// Length of the ring.
         size: QueueSize,
     },
+
+    /// A packed ring was worked before, and the base says that it was not: whoever worked it ended
+    /// without a word. Where it stopped does not show in the ring.
+    #[error(
+        "a packed ring was worked before and nobody knows up to where: \
+         the guest's driver must start anew"
+    )]
+    StaleBase,
 }
 
 #[cfg(test)]

@@ -205,6 +205,12 @@ impl Driver {
         }
     }
 
+    /// What SET_VRING_BASE says of a ring that was never worked.
+    #[must_use]
+    pub const fn initial_base(features: Features) -> u32 {
+        if features.contains(Features::RING_PACKED) { 0x8000_8000 } else { 0 }
+    }
+
     /// What a device needs to work the ring from where the driver stands.
     #[must_use]
     pub fn setup(&self) -> VringSetup {

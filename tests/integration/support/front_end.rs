@@ -11,9 +11,9 @@ use virtio::testing::{Buffer, Driver, TestMemory};
 use virtio::{Features, QueueSize};
 
 use super::messages::{
-    ADD_MEM_REG, Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, NET_SET_MTU, REM_MEM_REG,
-    SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE,
-    SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM,
+    ADD_MEM_REG, Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, GET_VRING_BASE, NET_SET_MTU,
+    REM_MEM_REG, SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ADDR,
+    SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM,
 };
 use super::wait_for;
 
@@ -148,12 +148,40 @@ impl FrontEnd {
         self.conversation.reply_u64();
     }
 
+    /// Stops a ring and starts it again where the switch says that it stopped.
+    pub(crate) fn restart(&mut self, index: usize) {
+        let number = u32::try_from(index).unwrap();
+        self.conversation.send_vring(GET_VRING_BASE, number, 0);
+        let state = self.conversation.reply();
+        let base = u32::from_le_bytes(state[4..].try_into().unwrap());
+        assert_eq!(base, self.rings[index].driver.base(), "of ring {index}");
+        self.start(index);
+        self.synchronise();
+    }
+
+    /// Leaves, and comes back with all rings as they are and bases as the front end once knew them.
+    pub(crate) fn come_back(&mut self, socket: &Path) {
+        self.conversation.hang_up();
+        self.conversation = Conversation::connect(socket);
+        self.negotiate();
+        (0..2 * self.manner.queue_pairs).for_each(|index| self.enable(index, true));
+        let features = self.manner.features.0 | PROTOCOL_FEATURES;
+        self.conversation.send_u64(SET_FEATURES, &[features], &[]);
+        self.share_memory();
+        let initial = Driver::initial_base(self.manner.features);
+        (0..self.rings.len()).for_each(|index| self.start_at(index, initial));
+    }
+
     /// Tells the switch all about a ring. With the kick it runs.
     fn start(&self, index: usize) {
+        self.start_at(index, self.rings[index].driver.base());
+    }
+
+    fn start_at(&self, index: usize, base: u32) {
         let (talk, ring) = (&self.conversation, &self.rings[index]);
         let number = u32::try_from(index).unwrap();
         talk.send_vring(SET_VRING_NUM, number, RING_ENTRIES.into());
-        talk.send_vring(SET_VRING_BASE, number, 0);
+        talk.send_vring(SET_VRING_BASE, number, base);
         let at = ring.driver.addresses();
         let (table, used, available) = (at.descriptor_table, at.used_ring, at.available_ring);
         talk.send_u64(SET_VRING_ADDR, &[number.into(), table, used, available, 0], &[]);
@@ -196,6 +224,7 @@ impl FrontEnd {
         let packet = [&net_header[..self.manner.features.net_header_bytes()], frame].concat();
         let ring = &mut self.rings[2 * pair + 1];
         wait_for("room in the transmitq", || {
+            while ring.driver.take_used().is_some() {}
             (ring.driver.in_flight() < RING_ENTRIES).then_some(())
         });
         let head = ring.take_head();

@@ -18,6 +18,7 @@ pub(crate) const SET_MEM_TABLE: u32 = 5;
 pub(crate) const SET_VRING_NUM: u32 = 8;
 pub(crate) const SET_VRING_ADDR: u32 = 9;
 pub(crate) const SET_VRING_BASE: u32 = 10;
+pub(crate) const GET_VRING_BASE: u32 = 11;
 pub(crate) const SET_VRING_KICK: u32 = 12;
 pub(crate) const SET_VRING_CALL: u32 = 13;
 pub(crate) const SET_VRING_ERR: u32 = 14;
@@ -100,6 +101,12 @@ impl Conversation {
     /// The next reply, a 64-bit number.
     pub(crate) fn reply_u64(&mut self) -> u64 {
         u64::from_le_bytes(self.reply().try_into().unwrap())
+    }
+
+    /// Ends the conversation, and waits until the other end knows.
+    pub(crate) fn hang_up(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        self.await_end();
     }
 
     /// Waits until the other end has hung up.

@@ -126,7 +126,11 @@ impl Ring for Packed {
         if slot >= self.size.get() {
             return Err(SetupError::BaseOutsideRing { base, size: self.size });
         }
-        Ok(Place { number: 0, slot, wrap: bits & WRAP != 0 })
+        let start = Place { number: 0, slot, wrap: bits & WRAP != 0 };
+        if start.to_bits() == WRAP && self.was_worked() {
+            return Err(SetupError::StaleBase);
+        }
+        Ok(start)
     }
 
     #[inline]
@@ -323,6 +327,13 @@ impl Packed {
         let distance = i32::from(to.slot) - i32::from(from.slot) + lap;
         let distance = if distance < 0 { distance + 2 * size } else { distance };
         u16::try_from(distance).unwrap_or(u16::MAX)
+    }
+
+    /// Says whether some device has used descriptors of this ring and not ended with a whole number of
+    /// rounds: in its first lap a driver never sets USED, and where every second lap ends, none is
+    /// left that has it.
+    fn was_worked(&self) -> bool {
+        (0..self.size.get()).any(|slot| u64::from_le(self.rest(slot)) >> 63 != 0)
     }
 
     fn set_events(&self, events: u32) {
