@@ -96,6 +96,35 @@ fn guest_pair_pings_and_moves_tcp_udp_and_a_file_both_ways() {
     }
 }
 
+/// Linux's packed driver under QEMU, beside a split one, and through a reboot: rings start anew then.
+#[test]
+fn guest_with_packed_rings_talks_to_one_with_split_rings() {
+    let switch = Switch::with_config(CONFIG);
+    let directory = switch.path("");
+    let packed = Plan { more: &["--device", "packed=on"], ..plan("vm1", 1) };
+    let split = Plan { server: true, ..plan("vm2", 2) };
+    let mut vm1 = Guest::boot(packed, &switch.path("vm1.sock"), &directory);
+    let mut vm2 = Guest::boot(split, &switch.path("vm2.sock"), &directory);
+    vm1.await_booted();
+    vm2.await_booted();
+    let shown: serde_json::Value =
+        serde_json::from_str(&switch.run(&["port", "show", "vm1", "--json"])).unwrap();
+    let features = shown["features"].as_str().expect("features are shown");
+    let features = u64::from_str_radix(features.trim_start_matches("0x"), 16).unwrap();
+    assert_ne!(features & 1 << 34, 0, "{shown}");
+
+    ping(&mut vm1, 2);
+    transfer(&mut vm1, &mut vm2, 2);
+    transfer(&mut vm2, &mut vm1, 1);
+    vm1.qmp("stop");
+    vm1.qmp("cont");
+    ping(&mut vm1, 2);
+    vm1.qmp("system_reset");
+    std::thread::sleep(Duration::from_secs(1));
+    vm1.await_booted();
+    ping_within(&mut vm2, 1, Duration::from_secs(20));
+}
+
 /// Every loss of datagrams from guest 2 to guest 1 that somebody has counted: those for which guest
 /// 1 had no receive buffer, and those for which its kernel found no room in the socket of its
 /// `iperf3` server. Other drops, of whatever else the guests send, could hide a loss.
