@@ -1,7 +1,7 @@
 //! The real binary, observed from outside: over its control socket, from its guests, on its wires.
 //!
 //! Guests are front ends in this process (`support/front_end.rs`), or booted by QEMU
-//! (`support/guest.rs`, for which `scripts/test` builds the image). Wires are veth pairs in
+//! (`support/guest.rs`, for which `scripts/test` builds the image), or DPDK's. Wires are veth pairs in
 //! network namespaces of their own. The tests need root.
 
 #![deny(unsafe_code)]
@@ -18,5 +18,6 @@ mod support;
 mod tap;
 mod threads;
 mod uplink;
+mod virtio_user;
 mod vlan;
 mod zero_copy;
