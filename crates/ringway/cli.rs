@@ -185,8 +185,8 @@ pub(crate) struct BridgeOptions {
     /// interface takes)
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u32>,
-    /// Whether checksums and segmentation are left to the other side (default: on). A guest is
-    /// offered the rest when its driver starts the next time
+    /// Whether checksums and segmentation are left to the other side (default: on). What a guest
+    /// may leave to the switch changes for a QEMU that is started anew; others keep what they have
     #[arg(long, value_name = "WHETHER")]
     pub(crate) offloads: Option<Switched>,
 }

@@ -14,11 +14,20 @@
 //!
 //! A ring whose memory goes is paused, and goes on where it was when its memory is back. What a
 //! ring was told about being enabled outlives stop and start (vhost-user, "Ring states").
+//!
+//! A guest's driver negotiates once, and lives on when the switch or the port's settings change
+//! under it. Offloads that it has are served although the port does not offer them any more:
+//!
+//! - a front end may acknowledge them whatever is on offer;
+//! - QEMU looks at the offer first, and hangs up without a word if something is missing that its
+//!   guest has (`vhost_net_init`; seen with 7.2), again and again. So whoever is shown an offer
+//!   without offloads and hangs up at once finds them on offer when it comes back.
 
 mod backend;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datapath::frame::PortId;
 use datapath::{Datapath, PeerEventfd, PortTraits};
@@ -26,6 +35,21 @@ use vhost_user::{MemoryRegion, Refused};
 use virtio::{Features, GuestRegion, MemoryMap, QueueSize, SetupError, VringSetup};
 
 use crate::refusal::one_line;
+
+/// A front end that leaves so soon after it has seen the offer does so because of it. QEMU takes
+/// milliseconds; one that is ended by its operator has had the time to start.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// What a front end knows of the offer.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    /// Nothing, or that there is everything.
+    NotYet,
+    /// That there are no offloads, since then.
+    Wanting(Instant),
+    /// It has acknowledged features, so it was content.
+    Content,
+}
 
 /// One ring as its front end described it.
 #[derive(Debug, Default)]
@@ -61,6 +85,9 @@ pub(crate) struct Guest {
     regions: Vec<(MemoryRegion, Arc<GuestRegion>)>,
     map: Arc<MemoryMap>,
     features: Features,
+    /// Offloads are on offer though the port is set otherwise, to the front end that comes back.
+    offers_again: bool,
+    look: Look,
     status: u8,
     mtu: Option<u16>,
     complaint: Option<String>,
@@ -78,6 +105,8 @@ impl Guest {
             regions: Vec::new(),
             map,
             features: Features::NONE,
+            offers_again: false,
+            look: Look::NotYet,
             status: 0,
             mtu: None,
             complaint: None,
@@ -102,7 +131,17 @@ impl Guest {
             | Features::NET_GUEST_ANNOUNCE
             | Features::ANY_LAYOUT;
         let offered = if self.queue_pairs > 1 { offered | Features::NET_MQ } else { offered };
-        if self.traits.has_offloads { offered | Features::OFFLOADS } else { offered }
+        if self.offers_offloads() { offered | Features::OFFLOADS } else { offered }
+    }
+
+    const fn offers_offloads(&self) -> bool {
+        self.traits.has_offloads || self.offers_again
+    }
+
+    /// Says whether offloads are on offer though the port is set otherwise, because the last
+    /// front end left without them.
+    pub(crate) const fn offers_again(&self) -> bool {
+        self.offers_again
     }
 
     /// The features that the driver acknowledged.
@@ -172,7 +211,9 @@ impl Attached<'_> {
     /// Stops all rings and forgets everything that the front end said: it is gone.
     pub(crate) fn detach(&mut self) {
         self.stop_all();
-        *self.guest = Guest::new(self.guest.queue_pairs, self.guest.traits);
+        let offers_again = matches!(self.guest.look, Look::Wanting(at) if at.elapsed() < AT_ONCE);
+        let Guest { queue_pairs, traits, .. } = *self.guest;
+        *self.guest = Guest { offers_again, ..Guest::new(queue_pairs, traits) };
     }
 
     fn vring(&mut self, index: u16) -> Result<&mut Vring, Refused> {

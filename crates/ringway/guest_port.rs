@@ -212,6 +212,11 @@ impl GuestPort {
     fn end(&mut self, datapath: &mut Datapath) {
         self.session = None;
         self.guest.attached(datapath, self.id).detach();
+        if self.guest.offers_again() {
+            let line = "the front end left an offer without offloads: its guest may have some, so \
+                        that they are on offer when it comes back";
+            self.log.write(Level::Info, line);
+        }
     }
 
     /// Logs when the port has come up or gone down.

@@ -6,6 +6,7 @@
 mod abilities;
 mod hostile;
 mod joining;
+mod returning;
 mod settings;
 mod table;
 

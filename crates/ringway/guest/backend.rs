@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use vhost_user::{Backend, MemoryRegion, Refused, RingEnabling};
 use virtio::{Features, GuestRegion, QueueSize};
 
-use super::Attached;
+use super::{Attached, Look};
 
 /// Maps a region that a front end sent.
 fn map(region: MemoryRegion, file: OwnedFd) -> Result<(MemoryRegion, Arc<GuestRegion>), Refused> {
@@ -17,8 +18,15 @@ fn map(region: MemoryRegion, file: OwnedFd) -> Result<(MemoryRegion, Arc<GuestRe
 }
 
 impl Backend for Attached<'_> {
-    fn device_features(&self) -> u64 {
+    fn device_features(&mut self) -> u64 {
+        if matches!(self.guest.look, Look::NotYet) && !self.guest.offers_offloads() {
+            self.guest.look = Look::Wanting(Instant::now());
+        }
         self.guest.offered().0
+    }
+
+    fn served_features(&self) -> u64 {
+        (self.guest.offered() | Features::OFFLOADS).0
     }
 
     fn queue_pairs_max(&self) -> u16 {
@@ -27,6 +35,7 @@ impl Backend for Attached<'_> {
 
     fn set_features(&mut self, features: u64, enabling: RingEnabling) -> Result<(), Refused> {
         let features = Features(features);
+        self.guest.look = Look::Content;
         if self.guest.features != features {
             self.stop_all();
             self.guest.features = features;

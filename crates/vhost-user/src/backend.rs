@@ -8,7 +8,7 @@
 //! - a ring index is below twice [`Backend::queue_pairs_max`];
 //! - a memory region has a size, and neither its guest nor its user addresses nor its file
 //!   offsets wrap;
-//! - feature bits were offered.
+//! - feature bits are among [`Backend::served_features`].
 //!
 //! Order is the front end's and must be expected to be any order: QEMU enables rings before it
 //! acknowledges features, asks for the base of rings that never ran, and takes memory away under
@@ -90,15 +90,24 @@ impl Refused {
 /// return must be true when they return: memory that was removed is no longer touched, a ring
 /// whose base was asked for has stopped.
 pub trait Backend {
-    /// Returns the virtio feature bits on offer, without VHOST_USER_F_PROTOCOL_FEATURES (bit
-    /// 30), which the session adds.
-    fn device_features(&self) -> u64;
+    /// Returns the virtio feature bits on offer (GET_FEATURES), without
+    /// VHOST_USER_F_PROTOCOL_FEATURES (bit 30), which the session adds.
+    ///
+    /// Comes whenever the front end asks, and only then: a back end may note that it was asked.
+    fn device_features(&mut self) -> u64;
+
+    /// Returns the virtio feature bits that may be acknowledged: those on offer, and any more that
+    /// the back end can serve.
+    ///
+    /// A front end that lost its back end goes on with what the guest's driver has acknowledged
+    /// long ago, and some do so whatever the new back end offers.
+    fn served_features(&self) -> u64;
 
     /// Returns the most queue pairs on offer, at least 1. Must not change within a session.
     fn queue_pairs_max(&self) -> u16;
 
     /// Takes the feature bits that the front end acknowledged: a subset of
-    /// [`device_features`](Self::device_features), bit 30 taken out.
+    /// [`served_features`](Self::served_features), bit 30 taken out.
     ///
     /// Comes at every start of the guest's driver, with rings stopped or, for the dirty log,
     /// running.

@@ -161,7 +161,7 @@ fn ask(message: &Message, answer: u64) -> Result<Answer, Failure> {
 
 fn set_features(message: &Message, backend: &mut dyn Backend) -> Result<Answer, Failure> {
     let acknowledged = message.number()?;
-    let unknown = acknowledged & !(backend.device_features() | PROTOCOL_FEATURES_BIT);
+    let unknown = acknowledged & !(backend.served_features() | PROTOCOL_FEATURES_BIT);
     if unknown != 0 {
         return refuse(format!("features {unknown:#x} were not offered"));
     }

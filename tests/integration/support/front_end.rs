@@ -37,6 +37,8 @@ pub(crate) struct Manner {
     /// Transmit buffers are described in indirect tables, cut in two.
     pub(crate) indirect: bool,
     pub(crate) queue_pairs: u16,
+    /// It has had its features from another back end, and acknowledges them whatever is on offer.
+    pub(crate) insists: bool,
 }
 
 /// A driver as Linux has it, but for what the fields say.
@@ -45,6 +47,7 @@ pub(crate) const MODERN: Manner = Manner {
     buffer_bytes: 2_048,
     indirect: false,
     queue_pairs: 1,
+    insists: false,
 };
 
 /// A frame as it came to a guest.
@@ -110,7 +113,8 @@ impl FrontEnd {
         talk.send(GET_FEATURES, &[], &[]);
         let offered = talk.reply_u64();
         let wanted = self.manner.features.0 | PROTOCOL_FEATURES;
-        assert_eq!(offered & wanted, wanted, "offered {offered:#x}, wanted {wanted:#x}");
+        let is_enough = self.manner.insists || offered & wanted == wanted;
+        assert!(is_enough, "offered {offered:#x}, wanted {wanted:#x}");
         talk.send(GET_PROTOCOL_FEATURES, &[], &[]);
         let protocol = talk.reply_u64();
         talk.send_u64(SET_PROTOCOL_FEATURES, &[protocol], &[]);

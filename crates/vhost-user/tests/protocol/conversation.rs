@@ -6,8 +6,8 @@
 use vhost_user::{FrontendReq as Req, RingEnabling, VringAddresses};
 
 use crate::support::{
-    Asked, Bench, FEATURES, NEED_REPLY, PROTOCOL_FEATURES_BIT, REPLY_ACK, Tracer, addresses,
-    number, numbers, region, slot, state,
+    Asked, Bench, FEATURES, NEED_REPLY, PROTOCOL_FEATURES_BIT, REPLY_ACK, SERVED, Tracer,
+    addresses, number, numbers, region, slot, state,
 };
 
 /// MQ, RARP, REPLY_ACK, MTU, RESET_DEVICE, CONFIGURE_MEM_SLOTS, STATUS.
@@ -214,6 +214,13 @@ fn without_protocol_features_rings_are_enabled_from_the_start() {
     let calls = play(&[(Req::SET_FEATURES, number(FEATURES).to_vec(), false)]);
 
     assert_eq!(calls, [Asked::Features(FEATURES, RingEnabling::FromTheStart)]);
+}
+
+#[test]
+fn features_that_are_served_may_be_acknowledged_though_they_were_not_offered() {
+    let calls = play(&[(Req::SET_FEATURES, number(FEATURES | SERVED).to_vec(), false)]);
+
+    assert_eq!(calls, [Asked::Features(FEATURES | SERVED, RingEnabling::FromTheStart)]);
 }
 
 #[test]

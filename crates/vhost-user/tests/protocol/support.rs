@@ -19,6 +19,8 @@ use vhost_user::{
 
 /// Feature bits that the recorder offers: VERSION_1, MRG_RXBUF, NET_MTU.
 pub(crate) const FEATURES: u64 = 1 << 32 | 1 << 15 | 1 << 3;
+/// What it does not offer, and serves all the same: GUEST_CSUM.
+pub(crate) const SERVED: u64 = 1 << 1;
 pub(crate) const PROTOCOL_FEATURES_BIT: u64 = 1 << 30;
 pub(crate) const REPLY_ACK: u64 = 1 << 3;
 pub(crate) const NEED_REPLY: u32 = 8;
@@ -82,8 +84,12 @@ impl Recorder {
 }
 
 impl Backend for Recorder {
-    fn device_features(&self) -> u64 {
+    fn device_features(&mut self) -> u64 {
         FEATURES
+    }
+
+    fn served_features(&self) -> u64 {
+        FEATURES | SERVED
     }
 
     fn queue_pairs_max(&self) -> u16 {
@@ -91,7 +97,7 @@ impl Backend for Recorder {
     }
 
     fn set_features(&mut self, features: u64, enabling: RingEnabling) -> Result<(), Refused> {
-        assert_eq!(features & !FEATURES, 0);
+        assert_eq!(features & !(FEATURES | SERVED), 0);
         self.note(Asked::Features(features, enabling))
     }
 
