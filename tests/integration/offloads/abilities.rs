@@ -44,9 +44,12 @@ pub(super) const TAKES_ALL: Manner = Manner {
 /// A driver that takes everything in merged buffers.
 pub(super) const TAKES_ALL_MERGED: Manner = merging(TAKES);
 
+/// A driver that takes ready frames of any length.
+pub(super) const ROOMY: Manner = Manner { buffer_bytes: 9_300, ..MODERN };
+
 /// Drivers that take different things.
 pub(super) const RECEIVERS: [(&str, Manner); 8] = [
-    ("plain", MODERN),
+    ("plain", ROOMY),
     ("plain_merged", Manner { buffer_bytes: 1_024, ..merging(Features::NONE) }),
     ("checksums", merging(Features::NET_GUEST_CSUM)),
     ("tso4", merging(Features(Features::NET_GUEST_CSUM.0 | Features::NET_GUEST_TSO4.0))),
@@ -76,6 +79,12 @@ impl Sent {
         } else {
             (NetHeader::default(), self.flow.ready(&self.payload))
         }
+    }
+
+    /// What it is, on its way to a receiver.
+    pub(super) fn describe(&self, receiver: &str) -> String {
+        let (flow, length, size) = (self.flow, self.payload.len(), self.size);
+        format!("{receiver}: {flow:?} of {length} bytes in pieces of {size:?}")
     }
 
     /// The same frame with another tag, or none.

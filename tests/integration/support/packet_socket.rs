@@ -23,6 +23,9 @@ const LARGE_FRAME_BYTES: usize = 68 << 10;
 const PACKET_VNET_HDR: libc::c_int = 15;
 const NET_HEADER_BYTES: usize = 10;
 
+/// Where a tag stands in a frame.
+const TAG_OFFSET: usize = 12;
+
 /// A packet socket (packet(7)).
 #[derive(Debug)]
 pub(crate) struct PacketSocket {
@@ -112,7 +115,30 @@ impl PacketSocket {
 
     /// The next frame that another has sent, with its tag, if one is there.
     pub(crate) fn try_receive_with_tag(&self) -> Option<Vec<u8>> {
-        let mut frame = vec![0; FRAME_BYTES];
+        let (mut frame, tag) = self.try_receive_and_tag(FRAME_BYTES)?;
+        frame.splice(TAG_OFFSET..TAG_OFFSET, tag);
+        Some(frame)
+    }
+
+    /// The next frame that another has sent, with its tag and what is left to do to it, if one is
+    /// there.
+    pub(crate) fn try_receive_told_with_tag(&self) -> Option<(NetHeader, Vec<u8>)> {
+        let (mut head, tag) = self.try_receive_and_tag(LARGE_FRAME_BYTES)?;
+        let mut frame = head.split_off(NET_HEADER_BYTES);
+        head.resize(12, 0);
+        let mut net_header = NetHeader::from_bytes(head.first_chunk()?);
+        // The kernel counts from the start of a frame without tag.
+        if net_header.flags & NetHeader::NEEDS_CSUM != 0 {
+            net_header.csum_start += u16::try_from(tag.len()).unwrap();
+        }
+        frame.splice(TAG_OFFSET..TAG_OFFSET, tag);
+        Some((net_header, frame))
+    }
+
+    /// The next frame as it is in a buffer of so many bytes, and the tag that was in it: four
+    /// bytes, or none.
+    fn try_receive_and_tag(&self, bytes: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut frame = vec![0; bytes];
         // What is said beside it: a control message of a tpacket_auxdata, aligned as one.
         let mut beside = [0u64; 16];
         let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
@@ -132,11 +158,9 @@ impl PacketSocket {
         let data = unsafe { libc::CMSG_DATA(said) };
         // SAFETY: as above; it may not be aligned.
         let said = unsafe { data.cast::<libc::tpacket_auxdata>().read_unaligned() };
-        if said.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
-            let tag = [said.tp_vlan_tpid.to_be_bytes(), said.tp_vlan_tci.to_be_bytes()].concat();
-            frame.splice(12..12, tag);
-        }
-        Some(frame)
+        let has_tag = said.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+        let tag = [said.tp_vlan_tpid.to_be_bytes(), said.tp_vlan_tci.to_be_bytes()].concat();
+        Some((frame, if has_tag { tag } else { Vec::new() }))
     }
 
     /// The next frame with this source.
