@@ -7,6 +7,7 @@ pub(crate) mod messages;
 pub(crate) mod packet_socket;
 pub(crate) mod stream;
 pub(crate) mod switch;
+pub(crate) mod tshark;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant};
