@@ -91,6 +91,9 @@ fn guest_pair_pings_and_moves_tcp_udp_and_a_file_both_ways() {
     let counted = counted_losses(&switch, &mut vm1) - before;
 
     assert!(lost <= counted, "{lost} datagrams lost, {counted} losses counted");
+    for guest in [&mut vm1, &mut vm2] {
+        assert_no_checksum_errors(&guest.run(5, SNMP));
+    }
     for port in ["vm1", "vm2"] {
         let statistics = switch.statistics(port);
         let number = |name: &str| statistics[name].as_u64().unwrap();
@@ -134,14 +137,33 @@ fn counted_losses(switch: &Switch, vm1: &mut Guest) -> u64 {
     switch.drops("vm1", "no_receive_buffer") + receive_buffer_errors(vm1)
 }
 
-/// `RcvbufErrors` of the guest's UDP, by its name in `/proc/net/snmp`.
+/// `RcvbufErrors` of the guest's UDP.
 fn receive_buffer_errors(guest: &mut Guest) -> u64 {
-    let snmp = guest.run(5, "cat /proc/net/snmp");
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp: "));
-    let names = lines.next().unwrap().split(' ');
-    let mut values = names.zip(lines.next().unwrap().split(' '));
-    let (_, value) = values.find(|(name, _)| *name == "RcvbufErrors").unwrap();
-    value.parse().unwrap()
+    let errors = counted(&guest.run(5, SNMP), "RcvbufErrors");
+    errors.iter().find(|(protocol, _)| protocol == "Udp").unwrap().1
+}
+
+/// Nothing came whose checksum a kernel found wrong, by what it has counted of IPv4.
+fn assert_no_checksum_errors(snmp: &str) {
+    let errors = counted(snmp, "InCsumErrors");
+    let wanted = ["Icmp", "Tcp", "Udp", "UdpLite"].map(|protocol| (protocol.to_owned(), 0));
+    assert_eq!(errors, wanted, "{snmp}");
+}
+
+/// The command that shows what a kernel has counted of IPv4 and what it carries.
+const SNMP: &str = "cat /proc/net/snmp";
+
+/// A counter by its name, with the name of each protocol that has it: one line has a protocol's
+/// names, the next its counts.
+fn counted(snmp: &str, name: &str) -> Vec<(String, u64)> {
+    let lines: Vec<&str> = snmp.lines().collect();
+    let of_protocol = |pair: &[&str]| {
+        let (protocol, names) = pair[0].split_once(": ")?;
+        let place = names.split(' ').position(|found| found == name)?;
+        let count = pair[1].split(' ').nth(1 + place).unwrap().parse().unwrap();
+        Some((protocol.to_owned(), count))
+    };
+    lines.chunks(2).filter_map(of_protocol).collect()
 }
 
 #[test]
@@ -251,6 +273,11 @@ fn guests_and_a_host_behind_the_uplink_talk_to_one_another() {
     {
         assert!(result["end"]["sum_received"]["bytes"].as_u64().unwrap() > 1_000_000, "{result}");
     }
+    for guest in [&mut vm1, &mut vm2] {
+        assert_no_checksum_errors(&guest.run(5, SNMP));
+    }
+    let outside = wire.command("cat").arg("/proc/net/snmp").output().unwrap().stdout;
+    assert_no_checksum_errors(&String::from_utf8(outside).unwrap());
 
     let learned = switch.run(&["port", "list", "--json"]);
     let learned: serde_json::Value = serde_json::from_str(&learned).unwrap();

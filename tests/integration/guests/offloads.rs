@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{CONFIG, pair, ping, ping_within, transfer};
+use super::{CONFIG, SNMP, assert_no_checksum_errors, pair, ping, ping_within, transfer};
 use crate::support::guest::Guest;
 use crate::support::switch::Switch;
 
@@ -55,6 +55,9 @@ fn guests_keep_their_offloads_and_carry_on_after_their_ports_offer_none() {
     assert_carry_on(&mut vm1, &mut vm2);
     assert!(leaves_segmentation(&mut vm1) && leaves_segmentation(&mut vm2));
     assert_eq!(PORTS.map(|port| switch.counter(port, "faults")), [0, 0]);
+    for guest in [&mut vm1, &mut vm2] {
+        assert_no_checksum_errors(&guest.run(5, SNMP));
+    }
 
     // Another QEMU.
     drop(vm2);
