@@ -198,6 +198,27 @@ fn a_flow_comes_back_on_the_pair_it_was_sent_from() {
 }
 
 #[test]
+fn thirty_two_queue_pairs_are_served_over_either_ring() {
+    for ring in [Features::NONE, Features::RING_PACKED] {
+        let switch = Switch::with_config(&THREE_GUESTS.replace("queues = 4", "queues = 32"));
+        let features = MODERN.features | Features::NET_MQ | ring;
+        let most = Manner { features, queue_pairs: 32, ..MODERN };
+        let mut alice = FrontEnd::plug_in_as(&switch.path("alice.sock"), most);
+        let mut bob = FrontEnd::plug_in_as(&switch.path("bob.sock"), most);
+
+        for pair in 0..32u8 {
+            let (there, back) = (frame(BOB, ALICE, &[pair; 46]), frame(ALICE, BOB, &[pair; 46]));
+            alice.send_on(pair.into(), &there);
+            let (came_by, came) = wait_for("the frame", || bob.try_receive());
+            assert_eq!(came, there);
+            bob.send_on(came_by, &back);
+            let came = wait_for("the answer", || alice.try_receive());
+            assert_eq!(came, (pair.into(), back));
+        }
+    }
+}
+
+#[test]
 fn queues_are_switched_off_and_on_while_running() {
     let switch = Switch::with_config(THREE_GUESTS);
     let features = MODERN.features | Features::NET_MQ;
