@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{wait_at_most, wait_for};
 
 /// How long a guest may take to boot on a loaded machine.
-const BOOT: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_secs(120);
 
 /// Where `scripts/test` says what guests boot.
 const IMAGES: [&str; 4] = [
