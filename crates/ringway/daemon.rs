@@ -71,7 +71,9 @@ fn set_up(switch: &mut Switch, config: &Config) -> Result<(), Refusal> {
         switch.add_port(port.clone())?;
         switch.warn_of_loops(&port.name);
     }
-    switch.add_entries(&config.entries)
+    switch.add_entries(&config.entries)?;
+    switch.begin_reunion();
+    Ok(())
 }
 
 /// Lets the process have as many descriptors as it may: a guest takes several for each queue, and
@@ -109,7 +111,7 @@ fn serve(poller: &Poller, server: &mut ControlServer, switch: &mut Switch) -> io
             server.tick();
         }
         let until_tick = next_tick.saturating_duration_since(Instant::now());
-        let timeout = switch.connect_due().map_or(until_tick, |due| due.min(until_tick));
+        let timeout = switch.do_due().map_or(until_tick, |due| due.min(until_tick));
         poller.wait(timeout, &mut ready)?;
         for &token in &ready {
             match token {

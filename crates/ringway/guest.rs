@@ -51,6 +51,9 @@ enum Look {
     Content,
 }
 
+/// Where a new packed ring starts: at slot 0, with wrap counters of 1, both ways (2.8.1).
+const NEW_PACKED_BASE: u32 = 0x8000_8000;
+
 /// One ring as its front end described it.
 #[derive(Debug, Default)]
 struct Vring {
@@ -90,6 +93,8 @@ pub(crate) struct Guest {
     look: Look,
     status: u8,
     mtu: Option<u16>,
+    /// Transmitqs that another switch worked before this one wait, see [`hold`](Self::hold).
+    is_held: bool,
     complaint: Option<String>,
 }
 
@@ -109,6 +114,7 @@ impl Guest {
             look: Look::NotYet,
             status: 0,
             mtu: None,
+            is_held: false,
             complaint: None,
         }
     }
@@ -116,6 +122,13 @@ impl Guest {
     /// Changes how the port is set. What the driver negotiated stays until it negotiates again.
     pub(crate) const fn set_traits(&mut self, traits: PortTraits) {
         self.traits = traits;
+    }
+
+    /// Keeps transmitqs from starting that another switch has worked before, until they are
+    /// [released](Attached::release): the guests that their frames are for may still be on their
+    /// way.
+    pub(crate) const fn hold(&mut self) {
+        self.is_held = true;
     }
 
     /// What a driver may negotiate: offloads if the port is set so, no logging, and no control queue
@@ -212,8 +225,18 @@ impl Attached<'_> {
     pub(crate) fn detach(&mut self) {
         self.stop_all();
         let offers_again = matches!(self.guest.look, Look::Wanting(at) if at.elapsed() < AT_ONCE);
-        let Guest { queue_pairs, traits, .. } = *self.guest;
-        *self.guest = Guest { offers_again, ..Guest::new(queue_pairs, traits) };
+        let Guest { queue_pairs, traits, is_held, .. } = *self.guest;
+        *self.guest = Guest { offers_again, is_held, ..Guest::new(queue_pairs, traits) };
+    }
+
+    /// Lets the transmitqs start that were kept from it.
+    ///
+    /// # Errors
+    ///
+    /// As for any ring that cannot start: its front end has said something impossible.
+    pub(crate) fn release(&mut self) -> Result<(), Refused> {
+        self.guest.is_held = false;
+        self.reconcile_all()
     }
 
     fn vring(&mut self, index: u16) -> Result<&mut Vring, Refused> {
@@ -245,7 +268,10 @@ impl Attached<'_> {
         else {
             return Ok(());
         };
-        if vring.is_running {
+        // A ring that stands where new ones do is one, but for few that came round to there.
+        let is_new = vring.base == 0 || vring.base == NEW_PACKED_BASE;
+        let waits = guest.is_held && index % 2 == 1 && !is_new;
+        if vring.is_running || waits {
             return Ok(());
         }
         let duplicate = |descriptor: &Option<PeerEventfd>| {

@@ -7,6 +7,7 @@
 
 mod faults;
 mod operations;
+mod reunion;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -76,6 +77,8 @@ pub(crate) struct Switch {
     base: Config,
     /// The file that the daemon was started with.
     file: Option<PathBuf>,
+    /// How long frames that wait in guests wait for other guests at most.
+    reunion: Option<Instant>,
 }
 
 impl Switch {
@@ -98,7 +101,8 @@ impl Switch {
         let base = Config { ports: Vec::new(), entries: Vec::new(), ..config.clone() };
         let pool = UmemPool::new();
         let ports = BTreeMap::new();
-        Ok(Self { ports, next_key: 0, datapath, fdb, pool, poller, base, file })
+        let reunion = None;
+        Ok(Self { ports, next_key: 0, datapath, fdb, pool, poller, base, file, reunion })
     }
 
     /// The ports in the order of addition.
@@ -253,17 +257,21 @@ impl Switch {
     /// A front end wants to connect.
     pub(crate) fn accept(&mut self, key: u32) {
         self.with_guest(key, GuestPort::accept);
+        self.end_reunion();
     }
 
     /// A front end has asked something.
     pub(crate) fn converse(&mut self, key: u32) {
         self.with_guest(key, GuestPort::converse);
+        self.end_reunion();
     }
 
-    /// Connects to front ends that listen, where an attempt is due. Returns how long until the next is.
-    pub(crate) fn connect_due(&mut self) -> Option<Duration> {
+    /// Does what is due: connects to front ends that listen, and ends the wait for guests. Returns
+    /// how long until the next is.
+    pub(crate) fn do_due(&mut self) -> Option<Duration> {
+        self.end_reunion();
         let now = Instant::now();
-        let mut next: Option<Instant> = None;
+        let mut next = self.reunion;
         for port in self.ports.values_mut() {
             let Behind::Guest(guest) = &mut port.behind else { continue };
             guest.connect(now, &self.poller);

@@ -13,6 +13,7 @@ mod guests;
 mod hostile;
 mod offloads;
 mod readme;
+mod restart;
 mod rights;
 mod support;
 mod tap;

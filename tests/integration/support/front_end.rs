@@ -166,14 +166,27 @@ impl FrontEnd {
     /// Leaves, and comes back with all rings as they are and bases as the front end once knew them.
     pub(crate) fn come_back(&mut self, socket: &Path) {
         self.conversation.hang_up();
+        self.connect_again(socket);
+        let initial = Driver::initial_base(self.manner.features);
+        (0..self.rings.len()).for_each(|index| self.start_at(index, initial));
+    }
+
+    /// Comes back to a switch that was away, with all rings as they are and bases as QEMU knows
+    /// them: from the used rings.
+    pub(crate) fn reconnect(&mut self, socket: &Path) {
+        self.connect_again(socket);
+        (0..self.rings.len()).for_each(|index| self.start(index));
+        self.synchronise();
+    }
+
+    /// All up to the rings.
+    fn connect_again(&mut self, socket: &Path) {
         self.conversation = Conversation::connect(socket);
         self.negotiate();
         (0..2 * self.manner.queue_pairs).for_each(|index| self.enable(index, true));
         let features = self.manner.features.0 | PROTOCOL_FEATURES;
         self.conversation.send_u64(SET_FEATURES, &[features], &[]);
         self.share_memory();
-        let initial = Driver::initial_base(self.manner.features);
-        (0..self.rings.len()).for_each(|index| self.start_at(index, initial));
     }
 
     /// Tells the switch all about a ring. With the kick it runs.
@@ -245,6 +258,13 @@ impl FrontEnd {
         } else {
             ring.post(head, Buffer::readable(address, length));
         }
+    }
+
+    /// Frames in the transmitq of the first pair that the switch has not given back.
+    pub(crate) fn in_flight(&mut self) -> u16 {
+        let driver = &mut self.rings[1].driver;
+        while driver.take_used().is_some() {}
+        driver.in_flight()
     }
 
     /// Waits until the switch has given all transmit buffers back.

@@ -4,6 +4,7 @@ pub(crate) mod flow;
 pub(crate) mod front_end;
 pub(crate) mod guest;
 pub(crate) mod messages;
+pub(crate) mod numbered;
 pub(crate) mod packet_socket;
 pub(crate) mod stream;
 pub(crate) mod switch;
