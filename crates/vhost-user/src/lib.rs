@@ -40,6 +40,6 @@ pub use connector::Connector;
 pub use error::{SessionError, SocketError};
 pub use listener::Listener;
 pub use ownership::Ownership;
-pub use session::{Refusal, Session};
+pub use session::{Refusal, Session, SessionState};
 /// Request codes as [`SessionError`] and [`Refusal`] name them.
 pub use vhost::vhost_user::message::FrontendReq;

@@ -9,11 +9,13 @@
 //! What is in the way is looked at first. A socket on which something answers is in use and
 //! stays; one on which nothing answers is stale and is replaced; a directory or any other file
 //! is an error. On drop the file is removed if it is still the one made here.
+//!
+//! A listener can go on in another process, which gets its socket: see [`Listener::adopt`].
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -34,6 +36,8 @@ pub struct Listener {
     path: PathBuf,
     /// Device and inode of the file made here.
     identity: (u64, u64),
+    /// The file is to go with this.
+    owns_file: bool,
 }
 
 impl Listener {
@@ -69,7 +73,26 @@ impl Listener {
         ownership.put_on(&file.path)?;
         let identity = identity(&file.path).map_err(failed("look at"))?;
         fs::rename(&file.path, path).map_err(failed("put a socket in place at"))?;
-        Ok(Self { listener, path: path.to_owned(), identity })
+        Ok(Self { listener, path: path.to_owned(), identity, owns_file: true })
+    }
+
+    /// Goes on with a socket that another process listened on at `path`, with the file of this
+    /// [`identity`](Self::identity). The file stays when this is dropped, until it is
+    /// [made this one's](Self::own_file).
+    pub fn adopt(socket: OwnedFd, path: &Path, identity: (u64, u64)) -> Self {
+        let listener = UnixListener::from(socket);
+        Self { listener, path: path.to_owned(), identity, owns_file: false }
+    }
+
+    /// Says whether the file is to be removed when this is dropped: of two processes that have the
+    /// socket, only one may.
+    pub fn own_file(&mut self, owned: bool) {
+        self.owns_file = owned;
+    }
+
+    /// Returns device and inode of the socket's file.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 
     /// Returns a front end that has connected, if one has; never waits.
@@ -111,7 +134,7 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if self.owns_file && identity(&self.path).is_ok_and(|found| found == self.identity) {
             // If it cannot be removed it is stale, and the next run replaces it.
             let _ = fs::remove_file(&self.path);
         }

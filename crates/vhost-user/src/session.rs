@@ -17,7 +17,7 @@
 //! on a request that takes none.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures};
@@ -49,6 +49,22 @@ pub struct Refusal {
     pub reason: Refused,
 }
 
+/// A session between two messages of [`Session::on_ready`], by which another process goes on with
+/// it. `D` is a descriptor: borrowed where it comes from, owned where it goes.
+#[derive(Debug)]
+pub struct SessionState<D> {
+    /// The socket. No process may read from it once another does.
+    pub socket: D,
+    /// What the front end acknowledged (SET_PROTOCOL_FEATURES).
+    pub protocol_features: u64,
+    /// What has come of a message that is not whole.
+    pub unfinished: Vec<u8>,
+    /// Descriptors that came with it.
+    pub descriptors: Vec<D>,
+    /// Replies that the socket had no room for.
+    pub unsent: Vec<u8>,
+}
+
 /// A connection to one front end, from its first message until either side has enough.
 ///
 /// Dropping it closes the connection.
@@ -71,6 +87,33 @@ impl Session {
             negotiated: Negotiated { protocol_features: VhostUserProtocolFeatures::empty() },
             refusal: None,
         })
+    }
+
+    /// Where the session stands.
+    pub fn state(&self) -> SessionState<BorrowedFd<'_>> {
+        let (unfinished, descriptors) = self.stream.unfinished();
+        SessionState {
+            socket: self.stream.as_fd(),
+            protocol_features: self.negotiated.protocol_features.bits(),
+            unfinished,
+            descriptors: descriptors.iter().map(OwnedFd::as_fd).collect(),
+            unsent: self.stream.unsent().to_vec(),
+        }
+    }
+
+    /// Goes on with a session of another process.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`] if the state is no session's, or the socket is no good.
+    pub fn go_on(state: SessionState<OwnedFd>) -> Result<Self, SessionError> {
+        let SessionState { socket, protocol_features, unfinished, descriptors, unsent } = state;
+        let failed = |source| SessionError::Socket { call: "set_nonblocking", source };
+        let mut session = Self::new(UnixStream::from(socket)).map_err(failed)?;
+        session.negotiated.protocol_features =
+            VhostUserProtocolFeatures::from_bits_truncate(protocol_features);
+        session.stream.go_on(&unfinished, descriptors, unsent)?;
+        Ok(session)
     }
 
     /// Sends waiting replies, then carries out what the front end has asked, up to 64 messages.

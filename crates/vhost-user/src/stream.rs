@@ -69,6 +69,47 @@ impl MessageStream {
         })
     }
 
+    /// What has come of a message that is not whole: its bytes and its descriptors.
+    pub(crate) fn unfinished(&self) -> (Vec<u8>, &[OwnedFd]) {
+        let header = &self.header_bytes[..self.header_received];
+        ([header, &self.body[..self.body_received]].concat(), &self.descriptors)
+    }
+
+    /// Replies that the socket had no room for.
+    pub(crate) fn unsent(&self) -> &[u8] {
+        &self.unsent
+    }
+
+    /// Goes on where another stream on the same socket stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`] if these are not the beginnings of a message.
+    pub(crate) fn go_on(
+        &mut self,
+        unfinished: &[u8],
+        descriptors: Vec<OwnedFd>,
+        unsent: Vec<u8>,
+    ) -> Result<(), SessionError> {
+        let (header, body) = unfinished.split_at(unfinished.len().min(HEADER_BYTES));
+        self.header_bytes[..header.len()].copy_from_slice(header);
+        self.header_received = header.len();
+        if header.len() == HEADER_BYTES {
+            let header = Header::parse(self.header_bytes)?;
+            self.body = vec![0; header.body_bytes];
+            let Some(received) = self.body.get_mut(..body.len()) else {
+                let (request, size_bytes) = (header.request, u32::MAX);
+                return Err(SessionError::InvalidBodySize { request, size_bytes });
+            };
+            received.copy_from_slice(body);
+            self.body_received = body.len();
+            self.header = Some(header);
+        }
+        self.descriptors = descriptors;
+        self.unsent = unsent;
+        Ok(())
+    }
+
     /// Returns the next whole message, or `None` if the rest of it has not come yet.
     ///
     /// # Errors

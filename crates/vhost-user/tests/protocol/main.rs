@@ -4,6 +4,7 @@
 mod conversation;
 mod framing;
 mod front_end;
+mod hand_over;
 mod hostile;
 mod sockets;
 mod support;
