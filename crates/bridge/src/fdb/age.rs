@@ -85,9 +85,13 @@ impl AgeScale {
 
     /// The stamp for the same age on another scale; one that is too old for it becomes expired.
     pub(super) fn restamp(self, stamp: u8, now: Seconds, to: Self) -> u8 {
-        let age = self.age(stamp, now);
-        let units_ago = (age.0 >> to.shift).min(MAX_UNITS + 1);
-        let at = u32::from(to.stamp(now)) + u32::from(STAMPS) - units_ago;
+        to.stamp_of_age(self.age(stamp, now), now)
+    }
+
+    /// The stamp of a station that was silent for so long; too long becomes expired.
+    pub(super) fn stamp_of_age(self, age: Seconds, now: Seconds) -> u8 {
+        let units_ago = (age.0 >> self.shift).min(MAX_UNITS + 1);
+        let at = u32::from(self.stamp(now)) + u32::from(STAMPS) - units_ago;
         #[expect(clippy::cast_possible_truncation, reason = "below STAMPS")]
         let stamp = (at % u32::from(STAMPS)) as u8;
         stamp

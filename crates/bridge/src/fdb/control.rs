@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use frame::{MAX_PORTS, MacAddr, VlanId};
 
-use super::{ATTEMPTS, AgeScale, BUCKET_WORDS, Fdb, Found, Which, Word};
+use super::{ATTEMPTS, AgeScale, BUCKET_WORDS, Fdb, Found, Learned, Which, Word};
 use crate::Seconds;
 
 /// One entry, for listings.
@@ -139,6 +139,27 @@ impl Fdb {
                 let _restamped = Found { cell, word }.replace(restamped);
             }
         }
+    }
+
+    /// Learns an address that another table knew and heard of so long ago.
+    pub fn learn_aged(
+        &self,
+        vid: VlanId,
+        address: MacAddr,
+        slot: u16,
+        limit: u32,
+        age: Seconds,
+        now: Seconds,
+    ) -> Learned {
+        let learned = self.learn(vid, address, slot, limit, now);
+        if learned == Learned::New
+            && let Some(found) = self.find(&self.mix.place(vid, address))
+        {
+            let stamp = self.age_scale().stamp_of_age(age, now);
+            // If this fails the station was heard this moment.
+            let _aged = found.replace(Word::learned(found.word.telling(), slot, stamp));
+        }
+        learned
     }
 
     /// Adds an entry that neither moves nor ages, in place of a learned one if there is. Static

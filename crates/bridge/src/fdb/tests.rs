@@ -48,6 +48,19 @@ fn address_is_found_in_the_vlan_it_was_learned_in_alone() {
 }
 
 #[test]
+fn address_of_another_table_keeps_its_age_though_this_clock_has_just_begun() {
+    let fdb = fdb();
+    let (now, age) = (Seconds(1), Seconds(200));
+
+    assert_eq!(fdb.learn_aged(vid(1), ALICE, A, NO_LIMIT, age, now), Learned::New);
+
+    let entry = fdb.entries(now)[0];
+    assert!(entry.age.unwrap().0.abs_diff(age.0) <= 4, "{entry:?}");
+    assert_eq!(fdb.age(Seconds(99)), 0);
+    assert_eq!(fdb.age(Seconds(111)), 1);
+}
+
+#[test]
 fn station_that_is_heard_elsewhere_moves_and_is_counted_there() {
     let fdb = fdb();
     fdb.learn(vid(1), ALICE, A, NO_LIMIT, NOW);
