@@ -79,8 +79,9 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Reply {
     Done,
-    StoppedTransmitq(Box<Transmitq>),
-    StoppedReceiveq(Box<Receiveq>),
+    /// A ring of this port's pair.
+    StoppedTransmitq(PortId, u8, Box<Transmitq>),
+    StoppedReceiveq(PortId, u8, Box<Receiveq>),
     /// A queue that is no guest's.
     RemovedQueue(Kind),
 }

@@ -190,7 +190,7 @@ impl PollThread {
             Half::Receiveq => {
                 let stopped = receiveq.take();
                 self.set_eligible(index);
-                Some(stopped.map_or(Reply::Done, Reply::StoppedReceiveq))
+                Some(stopped.map_or(Reply::Done, |ring| Reply::StoppedReceiveq(port, pair, ring)))
             }
             Half::Transmitq => {
                 let Some(transmitq) = transmitq else { return Some(Reply::Done) };
@@ -273,6 +273,7 @@ impl PollThread {
                 if !queue.is_settled() {
                     return None;
                 }
+                let (port, pair) = (queue.port, queue.pair);
                 let Kind::Guest { transmitq, .. } = &mut queue.kind else {
                     return Some(Reply::Done);
                 };
@@ -280,7 +281,7 @@ impl PollThread {
                 if let Some(kick) = stopped.as_ref().and_then(|stopped| stopped.kick.as_ref()) {
                     self.bed.remove(kick);
                 }
-                Some(stopped.map_or(Reply::Done, Reply::StoppedTransmitq))
+                Some(stopped.map_or(Reply::Done, |ring| Reply::StoppedTransmitq(port, pair, ring)))
             }
             Stop::Queue(index) => {
                 if !self.queues.get_mut(*index).is_none_or(|queue| queue.is_settled()) {

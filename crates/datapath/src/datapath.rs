@@ -8,7 +8,9 @@
 //! [`remove_port`](Datapath::remove_port). A slot is used again only after all threads have
 //! forgotten the port and all that was on its way to it has been dealt with.
 
+mod idle_queue;
 mod statistics;
+mod vrings;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,17 +25,17 @@ use frame::{MAX_PORTS, PortId};
 use rustix::event::{EventfdFlags, eventfd};
 use tap::TapQueue;
 use virtio::offload::Receiver;
-use virtio::{ReceiveQueue, SetupError, TransmitQueue, VringSetup};
 
 use crate::clock;
-use crate::command::{Command, Event, Half, PortDescription, Reply, StartVring, Vring};
+use crate::command::{Command, Event, PortDescription, Reply};
 use crate::counters::Counters;
-use crate::eventfd::PeerEventfd;
 use crate::notifier;
 use crate::poll_threads::{self, Handle, StartError};
 use crate::queue::Kind;
 use crate::settings::{PortTraits, Settings};
 use crate::steering::{MAX_QUEUES, Steering};
+pub use idle_queue::IdleQueue;
+pub use vrings::{StartedVring, StoppedVring};
 
 /// All slots are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -176,7 +178,8 @@ impl Datapath {
             for vring in [2 * u16::from(pair), 2 * u16::from(pair) + 1] {
                 let _ = self.stop_vring(port, vring);
             }
-            self.remove_queue(port, pair);
+            // Dropped here, by the control thread: closing sockets and unmapping takes time.
+            drop(self.remove_queue(port, pair));
         }
         self.call_all(|| Command::RemovePort(port));
         self.call_all(|| Command::Sync);
@@ -184,81 +187,16 @@ impl Datapath {
         self.ports[usize::from(port.slot)] = None;
     }
 
-    fn remove_queue(&mut self, port: PortId, pair: u8) {
-        let Some(record) = record_mut(&mut self.ports, port) else { return };
-        let Some(queue) = record.queues.remove(&pair) else { return };
+    /// Takes a queue out of its thread, and returns it if it is no guest's.
+    fn remove_queue(&mut self, port: PortId, pair: u8) -> Option<Kind> {
+        let queue = record_mut(&mut self.ports, port)?.queues.remove(&pair)?;
         // A duplicate would keep the socket bound.
         drop(queue.socket);
         let thread = &mut self.threads[queue.thread];
         thread.queue_count -= 1;
         match thread.call(Command::RemoveQueue(port, pair)) {
-            // Dropped here, by the control thread: closing sockets and unmapping takes time.
-            Reply::RemovedQueue(queue) => drop(queue),
-            Reply::Done | Reply::StoppedTransmitq(_) | Reply::StoppedReceiveq(_) => {}
-        }
-    }
-
-    /// Runs a virtqueue of a guest: `vring` 2i is the receiveq of pair i, 2i + 1 its transmitq. One that runs
-    /// already is stopped first. A transmitq without `kick` is polled for ever; without `call`
-    /// the guest is never notified.
-    ///
-    /// # Errors
-    ///
-    /// [`SetupError`] if the ring cannot be run as described, e.g. lies outside guest memory.
-    ///
-    /// # Panics
-    ///
-    /// If `vring` is not below twice [`MAX_QUEUES`], or the port is not there.
-    pub fn start_vring(
-        &mut self,
-        port: PortId,
-        vring: u16,
-        setup: VringSetup,
-        kick: Option<PeerEventfd>,
-        call: Option<PeerEventfd>,
-        enabled: bool,
-    ) -> Result<(), SetupError> {
-        self.stop_vring(port, vring);
-        let (pair, half) = pair_and_half(vring);
-        let size = usize::from(setup.size.get());
-        let ring = match half {
-            Half::Transmitq => Vring::Transmitq(TransmitQueue::new(setup)?),
-            Half::Receiveq => Vring::Receiveq(ReceiveQueue::new(setup)?),
-        };
-        let (thread, counters) = self.own(port, pair, None);
-        self.threads[thread].call(Command::StartVring(Box::new(StartVring {
-            port,
-            pair,
-            vring: ring,
-            size,
-            kick,
-            call,
-            is_enabled: enabled,
-            counters,
-        })));
-        Ok(())
-    }
-
-    /// Stops a virtqueue: nothing more is taken, all lent frames are back, the used ring is
-    /// published. Returns its base, where it goes on; `None` if it was
-    /// not running.
-    pub fn stop_vring(&mut self, port: PortId, vring: u16) -> Option<u32> {
-        let (pair, half) = pair_and_half(vring);
-        let thread = record(&self.ports, port)?.queues.get(&pair)?.thread;
-        match self.threads[thread].call(Command::StopVring(port, pair, half)) {
-            Reply::StoppedTransmitq(transmitq) => Some(transmitq.ring.base()),
-            Reply::StoppedReceiveq(receiveq) => Some(receiveq.ring.base()),
-            Reply::Done | Reply::RemovedQueue(_) => None,
-        }
-    }
-
-    /// Enables or disables a running virtqueue. A disabled receiveq gets no frames; what comes
-    /// from a disabled transmitq is dropped.
-    pub fn enable_vring(&mut self, port: PortId, vring: u16, enabled: bool) {
-        let (pair, half) = pair_and_half(vring);
-        let Some(record) = record(&self.ports, port) else { return };
-        if let Some(queue) = record.queues.get(&pair) {
-            self.threads[queue.thread].call(Command::EnableVring(port, pair, half, enabled));
+            Reply::RemovedQueue(queue) => Some(queue),
+            Reply::Done | Reply::StoppedTransmitq(..) | Reply::StoppedReceiveq(..) => None,
         }
     }
 
@@ -351,10 +289,4 @@ fn record(ports: &[Option<PortRecord>], id: PortId) -> Option<&PortRecord> {
 
 fn record_mut(ports: &mut [Option<PortRecord>], id: PortId) -> Option<&mut PortRecord> {
     ports.get_mut(usize::from(id.slot))?.as_mut().filter(|record| record.id == id)
-}
-
-/// The pair that a vring belongs to, and which half of it the vring is (VIRTIO 1.2, 5.1.2).
-fn pair_and_half(vring: u16) -> (u8, Half) {
-    let half = if vring.is_multiple_of(2) { Half::Receiveq } else { Half::Transmitq };
-    (u8::try_from(vring / 2).unwrap_or(u8::MAX), half)
 }

@@ -45,7 +45,7 @@ pub use afxdp;
 pub use bridge;
 pub use command::Event;
 pub use counters::{PortStatistics, QueueStatistics, Snapshot, ThreadStatistics};
-pub use datapath::{Datapath, PortsExhausted};
+pub use datapath::{Datapath, IdleQueue, PortsExhausted, StartedVring, StoppedVring};
 pub use eventfd::{NotAnEventfd, PeerEventfd};
 pub use frame;
 pub use poll_threads::StartError;

@@ -15,6 +15,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,22 +60,38 @@ impl Tap {
         if queues > MAX_QUEUES {
             return Err(TapError::TooManyQueues { interface: name.to_owned(), queues });
         }
-        let failed = |call| TapError::system(call, name);
-        let device = Device::new(name).map_err(failed("open socket"))?;
+        let device = Device::new(name).map_err(TapError::system("open socket", name))?;
         let files = wait_for_predecessor(|| attach(&device, queues))?;
-        let offloads = agree(&files, name)?;
+        let (tap, queues) = Self::with_files(device, files)?;
+        if !tap.is_persistent {
+            tap.device.set_up().map_err(TapError::system("set up", name))?;
+        }
+        Ok((tap, queues))
+    }
+
+    /// Goes on with a tap whose queues another process has opened, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`TapError::System`] if these are no queues of it, or the interface is gone.
+    pub fn adopt(name: &str, queues: Vec<OwnedFd>) -> Result<(Self, Vec<TapQueue>), TapError> {
+        check_name(name)?;
+        let device = Device::new(name).map_err(TapError::system("open socket", name))?;
+        Self::with_files(device, queues.into_iter().map(File::from).collect())
+    }
+
+    fn with_files(device: Device, files: Vec<File>) -> Result<(Self, Vec<TapQueue>), TapError> {
+        let failed = |call| TapError::system(call, device.name());
+        let offloads = agree(&files, device.name())?;
         let is_persistent =
             files.first().map_or(Ok(true), ioctl::is_persistent).map_err(failed("read flags"))?;
-        if !is_persistent {
-            device.set_up().map_err(failed("set up"))?;
-        }
-        let tap = Self { device, is_persistent, offloads, queue_count: files.len() };
         let queues = (0..)
             .zip(files)
-            .map(|(number, file)| TapQueue::new(file, number, tap.sender()))
-            .collect::<io::Result<_>>()
+            .map(|(number, file)| TapQueue::new(file, number, offloads.sender()))
+            .collect::<io::Result<Vec<_>>>()
             .map_err(failed("map buffers"))?;
-        Ok((tap, queues))
+        let queue_count = queues.len();
+        Ok((Self { device, is_persistent, offloads, queue_count }, queues))
     }
 
     /// The interface's name.
