@@ -34,6 +34,11 @@ pub(crate) enum Command {
         /// The configuration; without one the switch starts empty
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Take over from the switch that runs: ports, guests and addresses are that one's, only
+        /// threads and bridge are the configuration's. Guests notice a pause of milliseconds;
+        /// AF_XDP interfaces are opened anew
+        #[arg(long)]
+        take_over: bool,
     },
     /// Parse a configuration, print what is wrong with line and key
     Check {

@@ -39,7 +39,9 @@ fn run(cli: Cli) -> Result<(), Refusal> {
     let socket = cli.socket();
     let client = || Client::connect(&socket);
     match cli.command {
-        Command::Run { config } => daemon::run(config, cli.control.as_deref()),
+        Command::Run { config, take_over } => {
+            daemon::run(config, cli.control.as_deref(), take_over)
+        }
         Command::Check { file } => check(&file),
         Command::Port(command) => port(command, &mut client()?),
         Command::Fdb(command) => fdb(command, &mut client()?),

@@ -25,6 +25,7 @@ use std::time::Instant;
 use nix::unistd::{Gid, Group, Uid, User};
 use vhost_user::{Listener, Ownership};
 
+use crate::hand_over::{Arrived, Lent, ListenerState};
 use crate::poller::{Poller, Token};
 use crate::refusal::Refusal;
 use crate::switch::Switch;
@@ -69,10 +70,46 @@ impl ControlServer {
             refusal
         };
         let listener = Listener::bind(path, &ownership).map_err(|error| refused(&error))?;
-        let group = fs::metadata(path).map_err(|error| refused(&error))?.gid();
-        poller.add(listener.as_fd(), Token::Control).map_err(|error| refused(&error))?;
+        Self::with_listener(listener, poller).map_err(|error| refused(&error))
+    }
+
+    fn with_listener(listener: Listener, poller: Rc<Poller>) -> io::Result<Self> {
+        let group = fs::metadata(listener.path())?.gid();
+        poller.add(listener.as_fd(), Token::Control)?;
         let clients = BTreeMap::new();
         Ok(Self { listener, is_paused: false, group, clients, next_client: 0, poller })
+    }
+
+    /// Goes on with the control socket of another switch.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if its file is gone.
+    pub(crate) fn adopt(
+        state: ListenerState,
+        arrived: &mut Arrived,
+        poller: Rc<Poller>,
+    ) -> Result<Self, Refusal> {
+        let listener = state.adopt(arrived)?;
+        Self::with_listener(listener, poller)
+            .map_err(|error| Refusal::new(format!("control socket: {error}")))
+    }
+
+    /// The socket, for another switch.
+    pub(crate) fn describe<'a>(&'a self, lent: &mut Lent<'a>) -> ListenerState {
+        ListenerState::of(&self.listener, lent)
+    }
+
+    /// Says whether the socket's file goes with this.
+    pub(crate) fn own_socket(&mut self, owned: bool) {
+        self.listener.own_file(owned);
+    }
+
+    /// Says whether a client may have everything: the memory of all guests.
+    pub(crate) fn trusts(client: &UnixStream) -> bool {
+        let daemon = rustix::process::geteuid();
+        rustix::net::sockopt::socket_peercred(client)
+            .is_ok_and(|peer| peer.uid.is_root() || peer.uid == daemon)
     }
 
     /// A client wants to connect.
@@ -114,12 +151,18 @@ impl ControlServer {
         Ok(())
     }
 
-    /// A client has sent something, or reads again.
-    pub(crate) fn serve(&mut self, key: u32, switch: &mut Switch) {
-        if let Some(client) = self.clients.get_mut(&key) {
-            client.serve(|line| protocol::answer(line, switch));
-            self.settle(key);
+    /// A client has sent something, or reads again. Returns its connection if it has asked for
+    /// everything.
+    pub(crate) fn serve(&mut self, key: u32, switch: &mut Switch) -> Option<UnixStream> {
+        let client = self.clients.get_mut(&key)?;
+        client.serve(|line| protocol::answer(line, switch));
+        if switch.take_wanted() {
+            let stream = self.clients.remove(&key)?.into_stream();
+            self.poller.remove(&stream);
+            return Some(stream);
         }
+        self.settle(key);
+        None
     }
 
     /// Waits for what the client is waited for, or closes the connection.

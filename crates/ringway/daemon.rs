@@ -3,7 +3,8 @@
 //! It owns everything but the rings: control socket, front ends, ports. One epoll set tells it
 //! what is ready; nothing it does waits for a peer. SIGTERM and SIGINT end the loop, after which
 //! everything is dropped in order: ports, their queues and sockets, the poll threads. SIGHUP is
-//! ignored, as there is nothing to read again.
+//! ignored, as there is nothing to read again. With `--take-over` another daemon's ports are taken
+//! over instead of opened (`hand_over`).
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -17,6 +18,7 @@ use signal_hook::low_level::pipe;
 
 use crate::config::Config;
 use crate::control::ControlServer;
+use crate::hand_over;
 use crate::poller::{Poller, Token};
 use crate::refusal::Refusal;
 use crate::switch::Switch;
@@ -30,7 +32,11 @@ const TICK: Duration = Duration::from_secs(1);
 ///
 /// A [`Refusal`] if the configuration is wrong, or something that it names cannot be had: the
 /// daemon starts with all its ports or not at all. (A front end that is not there yet is no error.)
-pub(crate) fn run(file: Option<PathBuf>, control: Option<&Path>) -> Result<(), Refusal> {
+pub(crate) fn run(
+    file: Option<PathBuf>,
+    control: Option<&Path>,
+    take_over: bool,
+) -> Result<(), Refusal> {
     let log = env_logger::Env::default().default_filter_or("info");
     env_logger::Builder::from_env(log).format_target(false).init();
     // As an absolute path: it is written to later, and named in answers to others.
@@ -48,13 +54,19 @@ pub(crate) fn run(file: Option<PathBuf>, control: Option<&Path>) -> Result<(), R
     let signals = signals().map_err(failed("take signals"))?;
     poller.add(&signals, Token::Signal).map_err(failed("wait for signals"))?;
 
-    // The control socket first: a second daemon of the same configuration ends here, before it
-    // has touched an interface.
     let socket = control.unwrap_or(&config.control.socket);
-    let mut server = ControlServer::bind(socket, Rc::clone(&poller))?;
-    let mut switch = Switch::start(&config, file, Rc::clone(&poller))?;
+    let (mut server, mut switch) = if take_over {
+        let given = file.is_some().then(|| (config.clone(), file));
+        hand_over::take(socket, given, &poller)?
+    } else {
+        // The control socket first: a second daemon of the same configuration ends here, before
+        // it has touched an interface.
+        let server = ControlServer::bind(socket, Rc::clone(&poller))?;
+        let mut switch = Switch::start(&config, file, Rc::clone(&poller))?;
+        set_up(&mut switch, &config)?;
+        (server, switch)
+    };
     poller.add(switch.datapath.events(), Token::Datapath).map_err(failed("watch the data path"))?;
-    set_up(&mut switch, &config)?;
     log::info!("ringway {} listens on {}", env!("CARGO_PKG_VERSION"), socket.display());
 
     let outcome = serve(&poller, &mut server, &mut switch);
@@ -99,7 +111,7 @@ fn signals() -> io::Result<UnixStream> {
     Ok(reader)
 }
 
-/// The loop. Returns when a signal has asked for the end.
+/// The loop. Returns when a signal has asked for the end, or another switch has taken over.
 fn serve(poller: &Poller, server: &mut ControlServer, switch: &mut Switch) -> io::Result<()> {
     let mut ready = Vec::new();
     let mut next_tick = Instant::now() + TICK;
@@ -118,7 +130,12 @@ fn serve(poller: &Poller, server: &mut ControlServer, switch: &mut Switch) -> io
                 Token::Signal => return Ok(()),
                 Token::Datapath => switch.take_events(),
                 Token::Control => server.accept(),
-                Token::Client(key) => server.serve(key, switch),
+                Token::Client(key) => {
+                    let successor = server.serve(key, switch);
+                    if successor.is_some_and(|stream| hand_over::give(stream, server, switch)) {
+                        return Ok(());
+                    }
+                }
                 Token::Listener(key) => switch.accept(key),
                 Token::Session(key) => switch.converse(key),
             }

@@ -24,17 +24,21 @@
 //!   without offloads and hangs up at once finds them on offer when it comes back.
 
 mod backend;
+mod hand_over;
+mod memory;
+mod starting;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datapath::frame::PortId;
-use datapath::{Datapath, PeerEventfd, PortTraits};
+use datapath::{Datapath, PeerEventfd, PortTraits, StartedVring};
 use vhost_user::{MemoryRegion, Refused};
-use virtio::{Features, GuestRegion, MemoryMap, QueueSize, SetupError, VringSetup};
+use virtio::{Features, MemoryMap, QueueSize};
 
 use crate::refusal::one_line;
+use memory::{Mapping, memory_map};
 
 /// A front end that leaves so soon after it has seen the offer does so because of it. QEMU takes
 /// milliseconds; one that is ended by its operator has had the time to start.
@@ -50,9 +54,6 @@ enum Look {
     /// It has acknowledged features, so it was content.
     Content,
 }
-
-/// Where a new packed ring starts: at slot 0, with wrap counters of 1, both ways (2.8.1).
-const NEW_PACKED_BASE: u32 = 0x8000_8000;
 
 /// One ring as its front end described it.
 #[derive(Debug, Default)]
@@ -85,7 +86,7 @@ pub(crate) struct Guest {
     /// How the port is set.
     traits: PortTraits,
     vrings: Vec<Vring>,
-    regions: Vec<(MemoryRegion, Arc<GuestRegion>)>,
+    regions: Vec<(MemoryRegion, Mapping)>,
     map: Arc<MemoryMap>,
     features: Features,
     /// Offloads are on offer though the port is set otherwise, to the front end that comes back.
@@ -262,38 +263,10 @@ impl Attached<'_> {
 
     /// Starts a ring that has all it needs. One whose memory is not there yet stays stopped.
     fn reconcile(&mut self, index: u16) -> Result<(), Refused> {
-        let guest = &mut *self.guest;
-        let Some(vring) = guest.vrings.get_mut(usize::from(index)) else { return Ok(()) };
-        let (Some(size), Some(addresses), Some(kick)) = (vring.size, vring.addresses, &vring.kick)
-        else {
-            return Ok(());
-        };
-        // A ring that stands where new ones do is one, but for few that came round to there.
-        let is_new = vring.base == 0 || vring.base == NEW_PACKED_BASE;
-        let waits = guest.is_held && index % 2 == 1 && !is_new;
-        if vring.is_running || waits {
-            return Ok(());
-        }
-        let duplicate = |descriptor: &Option<PeerEventfd>| {
-            descriptor.as_ref().map(PeerEventfd::try_clone).transpose().map_err(|error| {
-                Refused::new(format!("cannot duplicate a descriptor of ring {index}: {error}"))
-            })
-        };
-        let (kick, call) = (duplicate(kick)?, duplicate(&vring.call)?);
-        let setup = VringSetup {
-            memory: Arc::clone(&guest.map),
-            size,
-            addresses,
-            base: vring.base,
-            features: guest.features,
-        };
-        let enabled = vring.is_enabled;
-        match self.datapath.start_vring(self.port, index, setup, kick, call, enabled) {
-            Ok(()) => (vring.is_running, vring.is_broken) = (true, false),
-            Err(SetupError::RingOutsideMemory { .. }) => {}
-            Err(error) => return Err(Refused::new(format!("ring {index}: {error}"))),
-        }
-        Ok(())
+        let Some(start) = self.guest.ready(self.port, index)? else { return Ok(()) };
+        let StartedVring { port, vring, setup, kick, call, is_enabled } = start;
+        let outcome = self.datapath.start_vring(port, vring, setup, kick, call, is_enabled);
+        self.guest.note_start(index, outcome)
     }
 
     fn reconcile_all(&mut self) -> Result<(), Refused> {
@@ -328,20 +301,16 @@ impl Attached<'_> {
 
     /// Replaces the guest's memory. Rings pause meanwhile; those that are not in the new memory
     /// stay paused.
-    fn set_regions(
-        &mut self,
-        regions: Vec<(MemoryRegion, Arc<GuestRegion>)>,
-    ) -> Result<(), Refused> {
-        let mapped = regions.iter().map(|(_, region)| Arc::clone(region)).collect();
-        let map = MemoryMap::new(mapped).map_err(|error| Refused::new(error.to_string()))?;
+    fn set_regions(&mut self, regions: Vec<(MemoryRegion, Mapping)>) -> Result<(), Refused> {
+        let map = memory_map(&regions)?;
         self.stop_all();
-        self.guest.map = Arc::new(map);
+        self.guest.map = map;
         self.guest.regions = regions;
         self.reconcile_all()
     }
 
     /// The guest's regions but for this one. The offset is not always filled in.
-    fn regions_without(&self, region: MemoryRegion) -> Vec<(MemoryRegion, Arc<GuestRegion>)> {
+    fn regions_without(&self, region: MemoryRegion) -> Vec<(MemoryRegion, Mapping)> {
         let key =
             |region: &MemoryRegion| (region.guest_address, region.size_bytes, region.user_address);
         let others = self.guest.regions.iter().filter(|(known, _)| key(known) != key(&region));

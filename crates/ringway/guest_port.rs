@@ -8,6 +8,8 @@
 //! Errors of a session are logged once each; a failing connection attempt once per cause; and
 //! all of it within the bounds of [`PortLog`].
 
+mod hand_over;
+
 use std::time::Instant;
 
 use datapath::Datapath;
@@ -74,18 +76,23 @@ impl GuestPort {
             added.map_err(|error| Refusal::caused_by(&error))?;
             Way::Listen { listener, is_paused: false }
         };
-        Ok(Self {
+        let guest = Guest::new(*queue_pairs, settings.traits);
+        Ok(Self::new(name, id, key, way, guest))
+    }
+
+    fn new(name: &str, id: PortId, key: u32, way: Way, guest: Guest) -> Self {
+        Self {
             log: PortLog::new(name),
             id,
             key,
             way,
             session: None,
-            guest: Guest::new(*queue_pairs, settings.traits),
+            guest,
             sessions: 0,
             was_up: false,
             has_logged_refusal: false,
             last_failure: None,
-        })
+        }
     }
 
     /// Says whether a front end is connected.

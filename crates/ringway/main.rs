@@ -22,6 +22,7 @@ mod cores;
 mod daemon;
 mod guest;
 mod guest_port;
+mod hand_over;
 mod host_tap;
 mod poller;
 mod port_log;

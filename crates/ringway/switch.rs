@@ -5,7 +5,9 @@
 //! so that what can fail fails before anybody depends on it; a port that could not be added
 //! leaves nothing behind.
 
+mod conflicts;
 mod faults;
+mod hand_over;
 mod operations;
 mod reunion;
 
@@ -30,6 +32,7 @@ use crate::refusal::Refusal;
 use crate::uplink::Uplink;
 pub(crate) use faults::Fault;
 use faults::Faults;
+pub(crate) use hand_over::{Known, Rest, key};
 
 /// What is behind a port.
 #[derive(Debug)]
@@ -79,6 +82,8 @@ pub(crate) struct Switch {
     file: Option<PathBuf>,
     /// How long frames that wait in guests wait for other guests at most.
     reunion: Option<Instant>,
+    /// A client of the control socket has just asked for everything.
+    is_wanted: bool,
 }
 
 impl Switch {
@@ -101,8 +106,18 @@ impl Switch {
         let base = Config { ports: Vec::new(), entries: Vec::new(), ..config.clone() };
         let pool = UmemPool::new();
         let ports = BTreeMap::new();
-        let reunion = None;
-        Ok(Self { ports, next_key: 0, datapath, fdb, pool, poller, base, file, reunion })
+        Ok(Self {
+            ports,
+            next_key: 0,
+            datapath,
+            fdb,
+            pool,
+            poller,
+            base,
+            file,
+            reunion: None,
+            is_wanted: false,
+        })
     }
 
     /// The ports in the order of addition.
@@ -141,6 +156,21 @@ impl Switch {
     }
 
     fn try_add_port(&mut self, spec: PortSpec) -> Result<(), Refusal> {
+        let key = self.next_key;
+        self.add_port_as(key, spec, |switch, name, id, settings| {
+            switch.open(name, id, key, settings)
+        })?;
+        self.next_key = key.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Adds a port with this key by a function that gets what is behind it.
+    fn add_port_as(
+        &mut self,
+        key: u32,
+        spec: PortSpec,
+        open: impl FnOnce(&mut Self, &str, PortId, &Settings) -> Result<Behind, Refusal>,
+    ) -> Result<(), Refusal> {
         let settings = spec
             .settings()
             .map_err(|invalid| Refusal::new(format!("{}: {}", invalid.key, invalid.reason)))?;
@@ -148,10 +178,8 @@ impl Switch {
         let Settings { policy, learn_limit, traits, .. } = &settings;
         let id = self.datapath.add_port(policy, *learn_limit, *traits);
         let id = id.map_err(|error| Refusal::caused_by(&error))?;
-        let key = self.next_key;
-        match self.open(&spec.name, id, key, &settings) {
+        match open(self, &spec.name, id, &settings) {
             Ok(behind) => {
-                self.next_key = key.wrapping_add(1);
                 let faults = Faults::new(&spec.name);
                 self.ports.insert(key, Port { id, spec, settings, behind, faults });
                 Ok(())
@@ -194,44 +222,6 @@ impl Switch {
                 }
                 log::info!("port {name}: up, tap {interface}, {count} queues");
                 Ok(Behind::Tap(tap))
-            }
-        }
-    }
-
-    /// Refuses what another port has: name, socket, interface.
-    fn check_unclaimed(&self, spec: &PortSpec) -> Result<(), Refusal> {
-        for port in self.ports() {
-            if port.spec.name == spec.name {
-                return Err(Refusal::new("there is a port of this name already")
-                    .hint("choose another name or remove that port first"));
-            }
-            let is_same_socket = spec.socket.is_some() && spec.socket == port.spec.socket;
-            let is_same_interface =
-                spec.interface.is_some() && spec.interface == port.spec.interface;
-            if is_same_socket || is_same_interface {
-                let what = if is_same_socket { "socket" } else { "interface" };
-                return Err(Refusal::new(format!("port {} has this {what}", port.spec.name))
-                    .hint(format!("use another {what} or remove that port first")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Warns if a port is the second uplink in a VLAN.
-    pub(crate) fn warn_of_loops(&self, name: &str) {
-        let Ok(new) = self.port(name) else { return };
-        if !matches!(new.behind, Behind::Uplink(_)) {
-            return;
-        }
-        for other in self.ports().filter(|port| port.id != new.id) {
-            let mine = new.settings.policy.memberships();
-            let shared = other.settings.policy.memberships().iter().find(|&vid| mine.contains(vid));
-            if let (Behind::Uplink(_), Some(vid)) = (&other.behind, shared) {
-                let other = &other.spec.name;
-                log::warn!(
-                    "ports {other} and {name} are both uplinks in VLAN {vid}: \
-                     if the network joins them, frames go round in a loop"
-                );
             }
         }
     }

@@ -3,6 +3,7 @@
 //! The interface's queues go to the poll threads; what is left here keeps the interface taken and
 //! puts it back when dropped, which must be after its queues are.
 
+use datapath::IdleQueue;
 use datapath::afxdp::{self, Interface, UmemPool, XdpQueue};
 
 use crate::port_spec::{Settings, ZeroCopy};
@@ -11,6 +12,8 @@ use crate::refusal::Refusal;
 /// A taken interface.
 #[derive(Debug)]
 pub(crate) struct Uplink {
+    /// Its queues while another switch takes over. Dropped before the interface is put back.
+    pub(crate) idle: Vec<IdleQueue>,
     pub(crate) interface: Interface,
 }
 
@@ -36,7 +39,7 @@ impl Uplink {
             ..afxdp::Settings::default()
         };
         Interface::open(interface, &settings, pool)
-            .map(|(interface, queues)| (Self { interface }, queues))
+            .map(|(interface, queues)| (Self { idle: Vec::new(), interface }, queues))
             .map_err(|error| Refusal::caused_by(&error))
     }
 

@@ -16,6 +16,7 @@ mod readme;
 mod restart;
 mod rights;
 mod support;
+mod take_over;
 mod tap;
 mod threads;
 mod uplink;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::front_end::MODERN;
 use crate::support::numbered::{BURST_FRAMES, LENT_FRAMES, NumberedPair};
 use crate::support::numbers;
 use crate::support::switch::{Switch, guests};
@@ -15,7 +16,8 @@ const KILLS: usize = 12;
 fn kill_under_load(threads: &str, window: u64) {
     let mut switch = Switch::with_config(&format!("{threads}{}", guests(&["alice", "bob"])));
     let sockets = ["alice.sock", "bob.sock"].map(|name| switch.path(name));
-    let mut pair = NumberedPair::plug_in(sockets.each_ref().map(|path| path.as_path()), window);
+    let mut pair =
+        NumberedPair::plug_in(sockets.each_ref().map(|path| path.as_path()), window, MODERN);
     let mut repeated = Vec::new();
 
     for number in numbers(0x5eed).take(KILLS) {

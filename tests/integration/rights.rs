@@ -100,3 +100,23 @@ fn client_without_rights_is_turned_away_even_if_the_file_lets_it_in() {
     assert_eq!((greeting.status.code(), &greeting.stdout[..]), (Some(0), &b""[..]));
     assert_eq!(switch.log_lines("turned away user 65534"), 1, "{}", switch.log());
 }
+
+#[test]
+fn switch_is_handed_over_to_nobody_but_root_and_its_own_user() {
+    let switch = switch();
+    let request = r#"{"jsonrpc":"2.0","id":1,"method":"switch.hand_over","params":{"version":1}}"#;
+    let script = format!("echo '{request}' | socat -t1 STDIO UNIX-CONNECT:control.sock");
+
+    let output = Command::new("setpriv")
+        .args(MEMBER)
+        .args(["--clear-groups", "sh", "-c", &script])
+        .current_dir(switch.path(""))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+
+    let answer = String::from_utf8_lossy(&output.stdout);
+    assert!(answer.contains("only root and the user that the switch runs as"), "{output:?}");
+    assert_eq!(switch.log_lines("not handed over"), 1, "{}", switch.log());
+    switch.run(&["port", "list"]);
+}

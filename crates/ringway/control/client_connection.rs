@@ -63,6 +63,11 @@ impl ClientConnection {
         &self.stream
     }
 
+    /// The connection, to be used otherwise.
+    pub(crate) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     /// Whether input and room for output are waited for; `None` if the connection is over.
     pub(crate) fn interest(&self) -> Option<(bool, bool)> {
         let waits = self.unsent() > 0;

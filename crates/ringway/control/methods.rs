@@ -6,10 +6,11 @@
 use serde_json::{Value, json};
 
 use super::parameters::{
-    Address, Changed, Filter, Flushed, Named, Nothing, PerhapsNamed, Station, address, gather_vlan,
-    port_spec, read,
+    Address, Changed, Filter, Flushed, Named, Nothing, PerhapsNamed, Station, Successor, address,
+    gather_vlan, port_spec, read,
 };
 use super::protocol::RpcError;
+use crate::hand_over;
 use crate::port_spec::PortChange;
 use crate::refusal::Refusal;
 use crate::report;
@@ -167,6 +168,12 @@ const METHODS: &[Method] = &[
         run: config_save,
     },
     Method {
+        name: "switch.hand_over",
+        parameters: &[("version", "the version of the hand-over")],
+        about: "hands everything over to another ringway: what run --take-over asks for",
+        run: switch_hand_over,
+    },
+    Method {
         name: "rpc.methods",
         parameters: &[],
         about: "lists the methods with their parameters",
@@ -265,6 +272,18 @@ fn stats_get(params: Value, switch: &mut Switch) -> Outcome {
     }
     let ports: Value = switch.ports().map(|port| report::statistics(switch, port)).collect();
     Ok(json!({ "ports": ports, "removed_ports": report::removed_ports(switch) }))
+}
+
+fn switch_hand_over(params: Value, switch: &mut Switch) -> Outcome {
+    let Successor { version } = read(params)?;
+    if version != hand_over::VERSION {
+        let known = hand_over::VERSION;
+        let cause = format!("version {version} of the hand-over is not known here, {known} is");
+        let hint = "end this switch and start the other one: guests connect again";
+        return Err(Refusal::new(cause).hint(hint).into());
+    }
+    switch.want();
+    Ok(json!({ "version": version, "ringway": env!("CARGO_PKG_VERSION") }))
 }
 
 fn config_save(params: Value, switch: &mut Switch) -> Outcome {

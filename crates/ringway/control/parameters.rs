@@ -26,6 +26,13 @@ pub(super) struct PerhapsNamed {
     pub(super) name: Option<String>,
 }
 
+/// Who wants to take over.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Successor {
+    pub(super) version: u32,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Changed {

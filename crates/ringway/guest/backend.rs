@@ -1,21 +1,13 @@
 //! What front ends ask, carried out: the messages of vhost-user, one method each.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Instant;
 
 use vhost_user::{Backend, MemoryRegion, Refused, RingEnabling};
-use virtio::{Features, GuestRegion, QueueSize};
+use virtio::{Features, QueueSize};
 
+use super::memory::map;
 use super::{Attached, Look};
-
-/// Maps a region that a front end sent.
-fn map(region: MemoryRegion, file: OwnedFd) -> Result<(MemoryRegion, Arc<GuestRegion>), Refused> {
-    let MemoryRegion { guest_address, size_bytes, user_address, mmap_offset } = region;
-    GuestRegion::map(file, guest_address, size_bytes, user_address, mmap_offset)
-        .map(|mapped| (region, mapped))
-        .map_err(|error| Refused::new(error.to_string()))
-}
 
 impl Backend for Attached<'_> {
     fn device_features(&mut self) -> u64 {

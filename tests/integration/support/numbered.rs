@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::front_end::{FrontEnd, MODERN, RING_ENTRIES};
+use super::front_end::{FrontEnd, Manner, RING_ENTRIES};
 use super::{ALICE, BOB, PATIENCE, frame};
 
 /// Frames that the switch takes at a time, and that may be repeated if it dies.
@@ -55,8 +55,8 @@ pub(crate) struct NumberedPair {
 
 impl NumberedPair {
     /// Plugs both in, to send no further ahead than `window`.
-    pub(crate) fn plug_in(sockets: [&Path; 2], window: u64) -> Self {
-        let guests = sockets.map(|socket| FrontEnd::plug_in_as(socket, MODERN));
+    pub(crate) fn plug_in(sockets: [&Path; 2], window: u64, manner: Manner) -> Self {
+        let guests = sockets.map(|socket| FrontEnd::plug_in_as(socket, manner));
         Self { guests, tallies: Default::default(), window }
     }
 
@@ -73,6 +73,19 @@ impl NumberedPair {
             self.receive();
             assert!(start.elapsed() < 3 * PATIENCE, "stuck at {:?}", self.tallies);
         }
+    }
+
+    /// Goes on until told to end. Returns the longest pause.
+    pub(crate) fn exchange_until(&mut self, mut is_over: impl FnMut() -> bool) -> Duration {
+        self.tallies.iter_mut().for_each(|tally| tally.pause = Duration::ZERO);
+        let start = Instant::now();
+        while !is_over() {
+            self.send_one(0);
+            self.send_one(1);
+            self.receive();
+            assert!(start.elapsed() < 3 * PATIENCE, "no end of it: {:?}", self.tallies);
+        }
+        self.tallies.iter().map(|tally| tally.pause).max().unwrap_or_default()
     }
 
     /// Waits until all that was sent has come.

@@ -56,21 +56,39 @@ impl Switch {
     }
 
     fn spawn(directory: &Path, starter: &[String]) -> Child {
+        let mut command = Self::command_to_run(directory, starter);
+        command.arg("--config").arg(directory.join("ringway.toml")).spawn().unwrap()
+    }
+
+    /// `ringway run`, logging to the directory, with a control socket there.
+    fn command_to_run(directory: &Path, starter: &[String]) -> Command {
         let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
         let mut words = starter.iter().map(String::as_str).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap());
         command
             .args(words)
             .arg("run")
-            .arg("--config")
-            .arg(directory.join("ringway.toml"))
             .arg("--control")
             .arg(directory.join("control.sock"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap()
+            .stderr(log);
+        command
+    }
+
+    /// Starts a switch that is to take over from this one, with these options. It is this one's child
+    /// until [`succeed`](Self::succeed).
+    pub(crate) fn start_successor(&self, options: &[&str]) -> Child {
+        let mut command = Self::command_to_run(self.directory.path(), &self.starter);
+        command.arg("--take-over").args(options).spawn().unwrap()
+    }
+
+    /// Waits for the end of this switch, and becomes the other one.
+    pub(crate) fn succeed(&mut self, successor: Child) {
+        let status = wait_for("the old switch's end", || self.child.try_wait().unwrap());
+        assert!(status.success(), "{}", self.log());
+        self.child = successor;
+        drop(self.connect());
     }
 
     fn await_ready(&self) {

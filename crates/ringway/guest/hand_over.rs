@@ -1,0 +1,157 @@
+//! A guest on its way from one switch to another: all that its front end has said, and where its
+//! rings have stopped.
+
+use std::os::fd::AsFd;
+
+use datapath::frame::PortId;
+use datapath::{PeerEventfd, StartedVring, StoppedVring};
+use vhost_user::{MemoryRegion, Refused};
+use virtio::{Features, QueueSize};
+
+use super::memory::{map, memory_map};
+use super::{Guest, Look, Vring};
+use crate::hand_over::{Arrived, GuestState, Lent, RegionState, RingState, RingStopped};
+use crate::refusal::Refusal;
+
+impl Guest {
+    /// All that the front end has said.
+    pub(crate) fn describe<'a>(&'a self, lent: &mut Lent<'a>) -> GuestState {
+        let regions = self.regions.iter().map(|(region, mapping)| RegionState {
+            guest_address: region.guest_address,
+            size_bytes: region.size_bytes,
+            user_address: region.user_address,
+            mmap_offset: region.mmap_offset,
+            descriptor: lent.add(mapping.file.as_fd()),
+        });
+        let regions = regions.collect();
+        let rings = self.vrings.iter().map(|vring| vring.describe(lent)).collect();
+        GuestState {
+            features: self.features.0,
+            offers_again: self.offers_again,
+            status: self.status,
+            mtu: self.mtu,
+            regions,
+            rings,
+        }
+    }
+
+    /// The rings that run, of every second from `first`: 0 receiveqs, 1 transmitqs. One that is broken
+    /// stands still already, and stays broken.
+    pub(crate) fn working(&self, first: u16) -> impl Iterator<Item = u16> {
+        let halves = (first..2 * self.queue_pairs).step_by(2);
+        halves.filter(|&index| self.vrings.get(usize::from(index)).is_some_and(Vring::works))
+    }
+
+    /// Takes note of a ring that was stopped.
+    pub(crate) fn note_stop(&mut self, stopped: StoppedVring) {
+        if let Some(vring) = self.vrings.get_mut(usize::from(stopped.vring)) {
+            (vring.is_running, vring.base) = (false, stopped.base);
+        }
+    }
+
+    /// The rings that have all they need and do not run, likewise. What cannot be started is told.
+    pub(crate) fn startable(
+        &self,
+        port: PortId,
+        first: u16,
+    ) -> impl Iterator<Item = Result<StartedVring, Refused>> {
+        let halves = (first..2 * self.queue_pairs).step_by(2);
+        halves.filter_map(move |index| self.ready(port, index).transpose())
+    }
+
+    /// Where the rings have stopped.
+    pub(crate) fn rings_stopped(&self) -> Vec<RingStopped> {
+        let stopped = |vring: &Vring| RingStopped {
+            base: vring.base,
+            is_broken: vring.is_running && vring.is_broken,
+        };
+        self.vrings.iter().map(stopped).collect()
+    }
+
+    /// Takes over what a front end has said to another switch. No ring starts.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if it does not fit the port or this version, or its memory cannot be mapped.
+    pub(crate) fn adopt(
+        &mut self,
+        state: GuestState,
+        arrived: &mut Arrived,
+    ) -> Result<(), Refusal> {
+        let GuestState { features, offers_again, status, mtu, regions, rings } = state;
+        if rings.len() != self.vrings.len() {
+            let (found, wanted) = (rings.len(), self.vrings.len());
+            return Err(Refusal::new(format!("it comes with {found} rings and has {wanted}")));
+        }
+        let unknown = features & !(self.offered() | Features::OFFLOADS | Features::NET_MQ).0;
+        if unknown != 0 {
+            let text = format!("its driver uses features that are not known here: {unknown:#x}");
+            return Err(Refusal::new(text));
+        }
+        let refused = |refused: Refused| Refusal::caused_by(&refused);
+        for state in regions {
+            let file = arrived.take(state.descriptor)?;
+            let RegionState { guest_address, size_bytes, user_address, mmap_offset, .. } = state;
+            let region = MemoryRegion { guest_address, size_bytes, user_address, mmap_offset };
+            self.regions.push(map(region, file).map_err(refused)?);
+        }
+        self.map = memory_map(&self.regions).map_err(refused)?;
+        for (vring, state) in self.vrings.iter_mut().zip(rings) {
+            *vring = Vring::adopt(state, Features(features), arrived)?;
+        }
+        (self.features, self.status, self.mtu) = (Features(features), status, mtu);
+        self.offers_again = offers_again;
+        if features != 0 {
+            self.look = Look::Content;
+        }
+        Ok(())
+    }
+
+    /// Takes note of where the rings have stopped.
+    pub(crate) fn place(&mut self, rings: Vec<RingStopped>) {
+        for (vring, stopped) in self.vrings.iter_mut().zip(rings) {
+            vring.base = stopped.base;
+            // A ring that is broken counts as running, and so is not started.
+            (vring.is_running, vring.is_broken) = (stopped.is_broken, stopped.is_broken);
+        }
+    }
+}
+
+impl Vring {
+    fn describe<'a>(&'a self, lent: &mut Lent<'a>) -> RingState {
+        let mut add = |eventfd: Option<&'a PeerEventfd>| eventfd.map(|fd| lent.add(fd.as_fd()));
+        let addresses =
+            self.addresses.map(|at| [at.descriptor_table, at.available_ring, at.used_ring]);
+        RingState {
+            size: self.size.map(|size| size.get().into()),
+            addresses,
+            is_kicked: self.kick.is_some(),
+            kick: add(self.kick.as_ref().and_then(Option::as_ref)),
+            call: add(self.call.as_ref()),
+            err: add(self.err.as_ref()),
+            is_enabled: self.is_enabled,
+        }
+    }
+
+    fn adopt(state: RingState, features: Features, arrived: &mut Arrived) -> Result<Self, Refusal> {
+        let mut eventfd = |place: Option<usize>| -> Result<Option<PeerEventfd>, Refusal> {
+            let Some(place) = place else { return Ok(None) };
+            let eventfd = PeerEventfd::try_from(arrived.take(place)?);
+            eventfd.map(Some).map_err(|error| Refusal::caused_by(&error))
+        };
+        let size = state.size.map(|size| QueueSize::new(size, features)).transpose();
+        let addresses = state.addresses.map(|[descriptor_table, available_ring, used_ring]| {
+            virtio::VringAddresses { descriptor_table, available_ring, used_ring }
+        });
+        let kick = eventfd(state.kick)?;
+        Ok(Self {
+            size: size.map_err(|error| Refusal::caused_by(&error))?,
+            addresses,
+            kick: state.is_kicked.then_some(kick),
+            call: eventfd(state.call)?,
+            err: eventfd(state.err)?,
+            is_enabled: state.is_enabled,
+            ..Self::default()
+        })
+    }
+}

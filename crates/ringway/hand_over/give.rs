@@ -1,0 +1,116 @@
+//! The old switch's side.
+
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::channel::{Channel, ChannelError, Lent};
+use super::state::{Answer, Description, Offer, Stopped, Word};
+use crate::control::ControlServer;
+use crate::refusal::Refusal;
+use crate::switch::{Known, Switch, key};
+
+/// How long the new switch may take to adopt everything, while this one forwards.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may take while nobody forwards.
+const PATIENCE_AT_REST: Duration = Duration::from_secs(1);
+
+/// Gives everything to the switch at the other end. Says whether that has it now; else this one
+/// goes on as it was.
+pub(crate) fn give(stream: UnixStream, server: &mut ControlServer, switch: &mut Switch) -> bool {
+    log::info!("another ringway takes over");
+    match try_give(stream, server, switch) {
+        Ok(pause) => {
+            log::info!("handed over; no ring ran for {:.1} ms", pause.as_secs_f64() * 1e3);
+            true
+        }
+        Err(refusal) => {
+            log::warn!("not handed over, this switch goes on: {refusal}");
+            false
+        }
+    }
+}
+
+fn try_give(
+    stream: UnixStream,
+    server: &mut ControlServer,
+    switch: &mut Switch,
+) -> Result<Duration, Refusal> {
+    let is_trusted = ControlServer::trusts(&stream);
+    let mut channel = Channel::new(stream)?;
+    if !is_trusted {
+        let text = "only root and the user that the switch runs as may take over from it";
+        channel.send(&Offer::Refused(text.to_owned()), &Lent::default(), PATIENCE)?;
+        return Err(Refusal::new(text));
+    }
+    let known = describe(&mut channel, server, switch)?;
+    expect(&mut channel, &Answer::Ready, PATIENCE)?;
+    let start = Instant::now();
+    switch.pause();
+    if let Err(refusal) = commit(&mut channel, switch, &known) {
+        switch.resume();
+        return Err(refusal);
+    }
+    let pause = start.elapsed();
+    server.own_socket(false);
+    switch.own_sockets(false);
+    switch.close_uplinks();
+    // If it is not there to hear that, it does not need to.
+    let _ = channel.send(&Word::Closed, &Lent::default(), PATIENCE_AT_REST);
+    Ok(pause)
+}
+
+/// Describes everything. Returns the learned entries that were named.
+fn describe(
+    channel: &mut Channel,
+    server: &ControlServer,
+    switch: &Switch,
+) -> Result<Known, Refusal> {
+    let mut lent = Lent::default();
+    let learned = switch.learned(&Known::new());
+    let description = Description {
+        config: switch.config().to_toml().map_err(|error| Refusal::caused_by(&error))?,
+        file: switch.file().cloned(),
+        control: server.describe(&mut lent),
+        guests: switch.describe_guests(&mut lent),
+        learned: switch.in_words(&learned),
+    };
+    channel.send(&Offer::Description(Box::new(description)), &lent, PATIENCE)?;
+    Ok(learned.iter().map(key).collect())
+}
+
+/// Gives the rings away, which stand still. An error means that they are still this switch's.
+fn commit(channel: &mut Channel, switch: &Switch, known: &Known) -> Result<(), Refusal> {
+    let mut lent = Lent::default();
+    let stopped = Stopped {
+        guests: switch.rings_stopped(),
+        taps: switch.describe_taps(&mut lent),
+        learned: switch.in_words(&switch.learned(known)),
+    };
+    channel.send(&stopped, &lent, PATIENCE_AT_REST)?;
+    expect(channel, &Answer::Taken, PATIENCE_AT_REST)?;
+    channel.send(&Word::Yours, &Lent::default(), PATIENCE_AT_REST)?;
+    match channel.receive::<Answer>(PATIENCE) {
+        Err(error) if error.is_end() => {
+            Err(Refusal::new("the other switch has ended before it started"))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // It lives and has the rings, whatever it says: two may not have them.
+            log::error!("no word that the other switch has started: {error}");
+            Ok(())
+        }
+    }
+}
+
+/// Waits for this answer.
+fn expect(channel: &mut Channel, wanted: &Answer, patience: Duration) -> Result<(), Refusal> {
+    match channel.receive::<Answer>(patience)? {
+        (answer, _) if answer == *wanted => Ok(()),
+        (Answer::Refused(reason), _) => Err(Refusal::new(reason)),
+        (answer, _) => {
+            let text = format!("{answer:?} in place of {wanted:?}");
+            Err(ChannelError::Strange(text).into())
+        }
+    }
+}
