@@ -29,7 +29,7 @@ use crate::region::HostAddress;
 use crate::vring::{
     DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE, Descriptor, Ring,
 };
-use crate::{Features, GuestAddress, MemoryMap, QueueFault, SetupError, VringSetup};
+use crate::{Features, GuestAddress, MemoryMap, QueueFault, SetupError, VringLog, VringSetup};
 
 /// Most descriptors of a chain, on queues that are longer: as the Linux kernel's vhost and QEMU.
 pub(crate) const MAX_CHAIN: u16 = 1_024;
@@ -45,6 +45,8 @@ pub(crate) struct Chains<R> {
     may_be_indirect: bool,
     /// Most descriptors of a chain.
     limit: u16,
+    /// Where writes to guest memory are noted; nowhere but while the guest is migrated.
+    log: Option<Box<VringLog>>,
 }
 
 /// What a walk found.
@@ -92,12 +94,47 @@ impl<R: Ring> Chains<R> {
             memory: Translator::new(Arc::clone(&setup.memory)),
             may_be_indirect: setup.features.contains(Features::RING_INDIRECT_DESC),
             limit: setup.size.get().min(MAX_CHAIN),
+            log: None,
         })
     }
 
     /// The memory.
     pub(crate) const fn map(&self) -> &Arc<MemoryMap> {
         self.memory.map()
+    }
+
+    /// Notes what is written from now on in another log, or in none.
+    pub(crate) fn set_log(&mut self, log: Option<Box<VringLog>>) {
+        self.log = log;
+        // What was asked of the driver when the queue was made.
+        self.log_events();
+    }
+
+    /// Notes that the first `written_bytes` bytes of these pieces were written. One branch if nothing
+    /// is logged, as in those below.
+    #[inline]
+    pub(crate) fn log_pieces(&self, pieces: &[Piece], written_bytes: usize) {
+        if let Some(log) = &self.log {
+            log.mark_pieces(self.map(), pieces, written_bytes);
+        }
+    }
+
+    /// Notes that the chains from `old` to `new` went back to the driver.
+    #[inline]
+    pub(crate) fn log_used(&self, old: R::Position, new: R::Position) {
+        if let Some(log) = &self.log
+            && old != new
+        {
+            self.ring.log_used(log, self.map(), old, new);
+        }
+    }
+
+    /// Notes that something was asked of the driver.
+    #[inline]
+    pub(crate) fn log_events(&self) {
+        if let Some(log) = &self.log {
+            self.ring.log_events(log);
+        }
     }
 
     /// Refuses to go on if a memory region was lost.

@@ -28,12 +28,14 @@
 //! what its driver takes over; what is to be done in between is the data path's.
 //!
 //! A [`MemoryMap`] is immutable; when the front end changes a guest's memory, queues are stopped
-//! and made anew with the next map. A region's file may be truncated while we use it:
+//! and made anew with the next map. While the guest is migrated, what queues write is noted in its
+//! [`DirtyLog`]. A region's file may be truncated while we use it:
 //! [`install_sigbus_guard`] turns that into a fault of the queues concerned.
 
 #![deny(unsafe_code)]
 
 mod chain;
+mod dirty_log;
 mod fault;
 mod features;
 mod first_bytes;
@@ -55,6 +57,7 @@ pub mod testing;
 mod transmit;
 mod vring;
 
+pub use dirty_log::{DirtyLog, VringLog};
 pub use fault::{GuestAddress, QueueFault};
 pub use features::Features;
 pub use memory::{MAX_REGIONS, MemoryError, MemoryMap};

@@ -118,6 +118,14 @@ impl MemoryMap {
             .find_map(|region| Extent::of_user(region).resolve(address, length_bytes))
     }
 
+    /// The guest address of a byte of one of its regions.
+    pub(crate) fn guest_address_of(&self, host: HostAddress) -> Option<u64> {
+        self.regions.iter().find_map(|region| {
+            let offset = host.0.addr().wrapping_sub(region.host().0.addr()) as u64;
+            (offset < region.size_bytes()).then(|| region.guest_address().wrapping_add(offset))
+        })
+    }
+
     /// The region that a guest address lies in.
     fn extent_around(&self, address: u64) -> Option<Extent> {
         let after = self.regions.partition_point(|region| region.guest_address() <= address);

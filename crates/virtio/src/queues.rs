@@ -7,7 +7,7 @@ use crate::offload::{NetHeader, Receiver};
 use crate::receive::{Receive, Refusal};
 use crate::transmit::Transmit;
 use crate::vring::{Packed, Split};
-use crate::{Features, QueueFault, SetupError, VringSetup};
+use crate::{Features, QueueFault, SetupError, VringLog, VringSetup};
 
 /// The transmitq of a guest: our ingress. One owner at a time.
 ///
@@ -109,6 +109,11 @@ impl TransmitQueue {
     /// Tells the driver that notifications are not needed. It may still send some.
     pub fn disable_notifications(&mut self) {
         either!(&mut self.0, queue => queue.disable_notifications());
+    }
+
+    /// Notes what is written to guest memory from now on in another log, or in none.
+    pub fn set_log(&mut self, log: Option<Box<VringLog>>) {
+        either!(&mut self.0, queue => queue.set_log(log));
     }
 
     /// Where to go on: what GET_VRING_BASE answers, once nothing is
@@ -221,6 +226,11 @@ impl ReceiveQueue {
     /// Tells the driver that notifications of new buffers are not needed.
     pub fn disable_notifications(&mut self) {
         either!(&mut self.0, queue => queue.disable_notifications());
+    }
+
+    /// Notes what is written to guest memory from now on in another log, or in none.
+    pub fn set_log(&mut self, log: Option<Box<VringLog>>) {
+        either!(&mut self.0, queue => queue.set_log(log));
     }
 
     /// Where to go on: what GET_VRING_BASE answers, after [`release`](Self::release).

@@ -26,7 +26,7 @@ use crate::memory::Piece;
 use crate::offload::{NetHeader, Receiver};
 use crate::signal::Signals;
 use crate::vring::{Position, Ring, prefetch_for_writing};
-use crate::{Features, QueueFault, SetupError, VringSetup};
+use crate::{Features, QueueFault, SetupError, VringLog, VringSetup};
 use ahead::{Ahead, MAX_PIECES, Walked};
 
 /// Most chains that one frame may take: 64 KiB over buffers of 1,500 bytes, and some.
@@ -235,7 +235,9 @@ impl<R: Ring> Receive<R> {
     #[inline]
     pub(crate) fn release(&mut self) -> bool {
         let before = std::mem::replace(&mut self.published, self.next);
-        self.signals.publish(&mut self.chains.ring, before, self.next)
+        let is_awaited = self.signals.publish(&mut self.chains.ring, before, self.next);
+        self.chains.log_used(before, self.next);
+        is_awaited
     }
 
     #[inline]
@@ -244,11 +246,18 @@ impl<R: Ring> Receive<R> {
     }
 
     pub(crate) fn enable_notifications(&mut self) -> bool {
-        self.signals.enable(&self.chains.ring, self.next)
+        let is_there = self.signals.enable(&self.chains.ring, self.next);
+        self.chains.log_events();
+        is_there
     }
 
     pub(crate) fn disable_notifications(&mut self) {
         self.signals.disable(&self.chains.ring, self.next);
+        self.chains.log_events();
+    }
+
+    pub(crate) fn set_log(&mut self, log: Option<Box<VringLog>>) {
+        self.chains.set_log(log);
     }
 
     pub(crate) fn base(&self) -> u32 {

@@ -34,7 +34,7 @@ use crate::offload::Sender;
 use crate::region::HostAddress;
 use crate::signal::Signals;
 use crate::vring::{CACHE_LINE_BYTES, Position, Ring, prefetch};
-use crate::{QueueFault, SetupError, VringSetup};
+use crate::{QueueFault, SetupError, VringLog, VringSetup};
 
 /// Most pieces of one frame, its net header included: a driver that cuts finer loses the frame.
 /// Linux uses at most 19 and the hostile, one-byte-a-descriptor header still fits.
@@ -208,7 +208,9 @@ impl<R: Ring> Transmit<R> {
             self.chains.ring.set_used(self.published, out.head, 0);
             self.published = self.chains.ring.after(self.published, out.head);
         }
-        self.signals.publish(&mut self.chains.ring, before, self.published)
+        let is_awaited = self.signals.publish(&mut self.chains.ring, before, self.published);
+        self.chains.log_used(before, self.published);
+        is_awaited
     }
 
     #[inline]
@@ -228,11 +230,18 @@ impl<R: Ring> Transmit<R> {
     }
 
     pub(crate) fn enable_notifications(&mut self) -> bool {
-        self.signals.enable(&self.chains.ring, self.next)
+        let is_there = self.signals.enable(&self.chains.ring, self.next);
+        self.chains.log_events();
+        is_there
     }
 
     pub(crate) fn disable_notifications(&mut self) {
         self.signals.disable(&self.chains.ring, self.next);
+        self.chains.log_events();
+    }
+
+    pub(crate) fn set_log(&mut self, log: Option<Box<VringLog>>) {
+        self.chains.set_log(log);
     }
 
     pub(crate) fn base(&self) -> u32 {

@@ -24,7 +24,7 @@ use crate::chain::Walk;
 use crate::memory::Piece;
 use crate::region::HostAddress;
 use crate::setup::{RingPart, SetupError, VringSetup};
-use crate::{MemoryMap, QueueFault};
+use crate::{MemoryMap, QueueFault, VringLog};
 
 pub(crate) use packed::Packed;
 pub(crate) use split::Split;
@@ -125,6 +125,12 @@ pub(crate) trait Ring: Debug + Sized {
 
     /// Tells the driver that notifications are not needed.
     fn decline_notifications(&self, next: Self::Position);
+
+    /// Marks what was written to give the chains from `old` to `new` back, of which there are some.
+    fn log_used(&self, log: &VringLog, map: &MemoryMap, old: Self::Position, new: Self::Position);
+
+    /// Marks where it is said which notifications are needed.
+    fn log_events(&self, log: &VringLog);
 }
 
 /// See [`Ring::Position`].

@@ -54,6 +54,7 @@ impl<R: Ring> Receive<R> {
                 header = &header[count..];
                 written_bytes += count + copy(&mut room);
             }
+            self.chains.log_pieces(pieces, written_bytes);
             #[expect(clippy::cast_possible_truncation, reason = "at most header and frame")]
             self.chains.ring.set_used(self.next, chain.head, written_bytes as u32);
             self.next = self.chains.ring.after(self.next, chain.head);
@@ -83,6 +84,7 @@ impl<R: Ring> Receive<R> {
                 let copied = frame.copy_payload(&mut room) as u32;
                 written_bytes += copied;
             }
+            self.chains.log_pieces(pieces, written_bytes as usize);
             self.chains.ring.set_used(self.next, chain.head, written_bytes);
             self.next = self.chains.ring.after(self.next, chain.head);
         }
@@ -98,6 +100,7 @@ impl<R: Ring> Receive<R> {
             net_header = &net_header[count..];
             let count = room.write(head);
             head = &head[count..];
+            self.chains.log_pieces(std::slice::from_ref(piece), piece.length_bytes as usize);
         }
     }
 }

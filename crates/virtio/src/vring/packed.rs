@@ -30,7 +30,7 @@ use crate::chain::Walk;
 use crate::memory::Piece;
 use crate::region::HostAddress;
 use crate::setup::{RingPart, SetupError, VringSetup};
-use crate::{Features, QueueFault, QueueSize};
+use crate::{Features, MemoryMap, QueueFault, QueueSize, VringLog};
 
 /// `VIRTQ_DESC_F_AVAIL` and `VIRTQ_DESC_F_USED` (2.8.1).
 const DESCRIPTOR_AVAILABLE: u16 = 1 << 7;
@@ -282,6 +282,27 @@ impl Ring for Packed {
 
     fn decline_notifications(&self, _next: Place) {
         self.set_events(EVENTS_DISABLED);
+    }
+
+    /// The ring itself is guest memory like any other: the log's address is that of the device area.
+    #[cold]
+    fn log_used(&self, log: &VringLog, map: &MemoryMap, old: Place, new: Place) {
+        let mark = |from: u16, to: u16| {
+            let offset = usize::from(from) * DESCRIPTOR_BYTES as usize;
+            let at = HostAddress(self.descriptors.0.wrapping_add(offset));
+            log.mark_host(map, at, u64::from(DESCRIPTOR_BYTES) * u64::from(to - from));
+        };
+        if old.wrap == new.wrap {
+            mark(old.slot, new.slot);
+        } else {
+            mark(old.slot, self.size.get());
+            mark(0, new.slot);
+        }
+    }
+
+    #[cold]
+    fn log_events(&self, log: &VringLog) {
+        log.mark_used_ring(0, 4);
     }
 }
 

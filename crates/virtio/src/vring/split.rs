@@ -24,7 +24,7 @@ use crate::chain::Walk;
 use crate::memory::Piece;
 use crate::region::HostAddress;
 use crate::setup::{RingPart, SetupError, VringSetup};
-use crate::{Features, QueueFault, QueueSize, needs_notification};
+use crate::{Features, MemoryMap, QueueFault, QueueSize, VringLog, needs_notification};
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (2.7.6).
 pub(crate) const NO_INTERRUPT: u16 = 1;
@@ -212,6 +212,27 @@ impl Ring for Split {
             self.set_available_event(next.wrapping_sub(1));
         } else {
             self.set_used_flags(NO_NOTIFY);
+        }
+    }
+
+    #[cold]
+    fn log_used(&self, log: &VringLog, _map: &MemoryMap, old: u16, new: u16) {
+        let (place, count) = (self.place(old), usize::from(new.wrapping_sub(old)));
+        let in_this_round = count.min(usize::from(self.size.get()) - place);
+        let start = RING_HEADER_BYTES + USED_ENTRY_BYTES * place;
+        log.mark_used_ring(start, USED_ENTRY_BYTES * in_this_round);
+        log.mark_used_ring(RING_HEADER_BYTES, USED_ENTRY_BYTES * (count - in_this_round));
+        // The index.
+        log.mark_used_ring(0, RING_HEADER_BYTES);
+    }
+
+    #[cold]
+    fn log_events(&self, log: &VringLog) {
+        if self.has_event_index {
+            let entries = USED_ENTRY_BYTES * usize::from(self.size.get());
+            log.mark_used_ring(RING_HEADER_BYTES + entries, 2);
+        } else {
+            log.mark_used_ring(0, RING_HEADER_BYTES);
         }
     }
 }
