@@ -24,6 +24,7 @@
 //!   without offloads and hangs up at once finds them on offer when it comes back.
 
 mod backend;
+mod dirty_log;
 mod hand_over;
 mod memory;
 mod starting;
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 use datapath::frame::PortId;
 use datapath::{Datapath, PeerEventfd, PortTraits, StartedVring};
 use vhost_user::{MemoryRegion, Refused};
-use virtio::{Features, MemoryMap, QueueSize};
+use virtio::{DirtyLog, Features, MemoryMap, QueueSize};
 
 use crate::refusal::one_line;
 use memory::{Mapping, memory_map};
@@ -60,6 +61,8 @@ enum Look {
 struct Vring {
     size: Option<QueueSize>,
     addresses: Option<virtio::VringAddresses>,
+    /// Where writes to its used ring are logged.
+    used_log: Option<u64>,
     /// Where it starts, or where it stopped.
     base: u32,
     /// `Some(None)`: the driver never kicks.
@@ -92,6 +95,8 @@ pub(crate) struct Guest {
     /// Offloads are on offer though the port is set otherwise, to the front end that comes back.
     offers_again: bool,
     look: Look,
+    /// What was written of the guest's memory, for a front end that migrates it.
+    log: Option<Arc<DirtyLog>>,
     status: u8,
     mtu: Option<u16>,
     /// Transmitqs that another switch worked before this one wait, see [`hold`](Self::hold).
@@ -113,6 +118,7 @@ impl Guest {
             features: Features::NONE,
             offers_again: false,
             look: Look::NotYet,
+            log: None,
             status: 0,
             mtu: None,
             is_held: false,
@@ -132,8 +138,8 @@ impl Guest {
         self.is_held = true;
     }
 
-    /// What a driver may negotiate: offloads if the port is set so, no logging, and no control queue
-    /// (QEMU adds its own).
+    /// What a driver may negotiate: offloads if the port is set so, and no control queue (QEMU adds its
+    /// own).
     fn offered(&self) -> Features {
         let offered = Features::VERSION_1
             | Features::NET_MRG_RXBUF
@@ -143,6 +149,7 @@ impl Guest {
             | Features::RING_PACKED
             | Features::IN_ORDER
             | Features::NET_GUEST_ANNOUNCE
+            | Features::LOG_ALL
             | Features::ANY_LAYOUT;
         let offered = if self.queue_pairs > 1 { offered | Features::NET_MQ } else { offered };
         if self.offers_offloads() { offered | Features::OFFLOADS } else { offered }
@@ -228,6 +235,7 @@ impl Attached<'_> {
         let offers_again = matches!(self.guest.look, Look::Wanting(at) if at.elapsed() < AT_ONCE);
         let Guest { queue_pairs, traits, is_held, .. } = *self.guest;
         *self.guest = Guest { offers_again, is_held, ..Guest::new(queue_pairs, traits) };
+        self.log_all();
     }
 
     /// Lets the transmitqs start that were kept from it.
@@ -322,5 +330,6 @@ impl Attached<'_> {
         self.stop_all();
         self.guest.vrings.iter_mut().for_each(|vring| *vring = Vring::default());
         self.guest.status = 0;
+        self.log_all();
     }
 }

@@ -3,7 +3,6 @@
 use virtio::Features;
 
 use crate::support::front_end::{FrontEnd, MODERN, Manner, RING_ENTRIES};
-use crate::support::messages::{Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES};
 use crate::support::switch::Switch;
 use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, wait_for};
 
@@ -332,23 +331,4 @@ fn counters_add_up() {
     assert_eq!(number(&alices, "frames_in"), accounted);
     let accounted = number(&bobs, "frames_out") + number(&bobs, "drops_out");
     assert_eq!(number(&bobs, "copies_ordered"), accounted);
-}
-
-#[test]
-fn dirty_page_logging_is_not_offered() {
-    // VHOST_F_LOG_ALL, and VHOST_USER_PROTOCOL_F_LOG_SHMFD that comes with it: nothing here logs
-    // what it writes, so a guest that was migrated live would lose it.
-    const LOG_ALL: u64 = 1 << 26;
-    const LOG_SHMFD: u64 = 1 << 1;
-    let switch = Switch::with_config(THREE_GUESTS);
-    let mut talk = Conversation::connect(&switch.path("alice.sock"));
-
-    talk.send(GET_FEATURES, &[], &[]);
-    let features = talk.reply_u64();
-    talk.send(GET_PROTOCOL_FEATURES, &[], &[]);
-    let protocol_features = talk.reply_u64();
-
-    assert_eq!(features & LOG_ALL, 0, "{features:#x}");
-    assert_eq!(protocol_features & LOG_SHMFD, 0, "{protocol_features:#x}");
-    assert!(features != 0 && protocol_features != 0);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bridge::VlanPolicy;
 use frame::PortId;
-use virtio::{QueueFault, ReceiveQueue, TransmitQueue};
+use virtio::{QueueFault, ReceiveQueue, TransmitQueue, VringLog};
 
 use crate::counters::Counters;
 use crate::eventfd::PeerEventfd;
@@ -34,6 +34,16 @@ pub(crate) struct PortDescription {
     pub(crate) steering: Arc<Steering>,
     /// For what the receiving thread orders and cannot hand over.
     pub(crate) counters: Arc<Counters>,
+}
+
+impl Vring {
+    /// Notes what it writes from now on in another log, or in none.
+    pub(crate) fn set_log(&mut self, log: Option<Box<VringLog>>) {
+        match self {
+            Self::Transmitq(ring) => ring.set_log(log),
+            Self::Receiveq(ring) => ring.set_log(log),
+        }
+    }
 }
 
 /// A virtqueue to be run.
@@ -66,6 +76,8 @@ pub(crate) enum Command {
     StartVring(Box<StartVring>),
     StopVring(PortId, u8, Half),
     EnableVring(PortId, u8, Half, bool),
+    /// Notes what a virtqueue writes in another log, or in none, without stopping it.
+    LogVring(PortId, u8, Half, Option<Box<VringLog>>),
     /// Adds a queue that is no guest's.
     AddQueue(PortId, u8, Kind, Arc<Counters>),
     /// Takes a queue of either kind out of the thread's table.

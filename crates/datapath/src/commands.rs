@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use frame::PortId;
 use ring::{Consumer, Marker};
+use virtio::VringLog;
 
 use crate::command::{Command, Half, PortDescription, Reply, StartVring, Vring};
 use crate::counters::{Counters, add};
@@ -62,6 +63,7 @@ impl PollThread {
             Command::EnableVring(port, pair, half, is_enabled) => {
                 self.enable_vring(port, pair, half, is_enabled);
             }
+            Command::LogVring(port, pair, half, log) => self.log_vring(port, pair, half, log),
             Command::AddQueue(port, pair, kind, counters) => {
                 self.add_queue(port, pair, kind, counters);
             }
@@ -177,6 +179,20 @@ impl PollThread {
                 }
                 self.set_eligible(index);
             }
+        }
+    }
+
+    fn log_vring(&mut self, port: PortId, pair: u8, half: Half, log: Option<Box<VringLog>>) {
+        let Some(index) = self.place(port, pair) else { return };
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        match (&mut queue.kind, half) {
+            (Kind::Guest { transmitq: Some(transmitq), .. }, Half::Transmitq) => {
+                transmitq.ring.set_log(log);
+            }
+            (Kind::Guest { receiveq: Some(receiveq), .. }, Half::Receiveq) => {
+                receiveq.ring.set_log(log);
+            }
+            _ => {}
         }
     }
 

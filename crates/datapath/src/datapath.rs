@@ -9,6 +9,7 @@
 //! forgotten the port and all that was on its way to it has been dealt with.
 
 mod idle_queue;
+mod migration;
 mod statistics;
 mod vrings;
 
@@ -24,6 +25,7 @@ use crossbeam::channel::{self, unbounded};
 use frame::{MAX_PORTS, PortId};
 use rustix::event::{EventfdFlags, eventfd};
 use tap::TapQueue;
+use virtio::VringLog;
 use virtio::offload::Receiver;
 
 use crate::clock;
@@ -58,6 +60,8 @@ struct PortRecord {
     policy: VlanPolicy,
     steering: Arc<Steering>,
     queues: BTreeMap<u8, QueueRecord>,
+    /// By vring: where its writes are logged. Empty unless the guest is migrated.
+    logs: BTreeMap<u16, VringLog>,
     /// By thread: for what no queue of the port counts.
     by_thread: Vec<Arc<Counters>>,
 }
@@ -135,6 +139,7 @@ impl Datapath {
             policy: policy.clone(),
             steering: Arc::new(Steering::new()),
             queues: BTreeMap::new(),
+            logs: BTreeMap::new(),
             by_thread: self.threads.iter().map(|_| Arc::default()).collect(),
         });
         self.set_port(id, policy, learn_limit, traits);

@@ -1,13 +1,15 @@
 //! What front ends ask, carried out: the messages of vhost-user, one method each.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
-use vhost_user::{Backend, MemoryRegion, Refused, RingEnabling};
-use virtio::{Features, QueueSize};
+use vhost_user::{Backend, LogExtent, MemoryRegion, Refused, RingEnabling};
+use virtio::{DirtyLog, Features, QueueSize};
 
 use super::memory::map;
 use super::{Attached, Look};
+use crate::refusal::one_line;
 
 impl Backend for Attached<'_> {
     fn device_features(&mut self) -> u64 {
@@ -28,9 +30,14 @@ impl Backend for Attached<'_> {
     fn set_features(&mut self, features: u64, enabling: RingEnabling) -> Result<(), Refused> {
         let features = Features(features);
         self.guest.look = Look::Content;
-        if self.guest.features != features {
+        let changed = self.guest.features.0 ^ features.0;
+        if changed & !Features::LOG_ALL.0 != 0 {
             self.stop_all();
-            self.guest.features = features;
+        }
+        self.guest.features = features;
+        if changed & Features::LOG_ALL.0 != 0 {
+            // Comes and goes while the guest is migrated; rings that run lose nothing by it.
+            self.log_all();
         }
         if enabling == RingEnabling::FromTheStart {
             for index in 0..2 * self.guest.queue_pairs {
@@ -62,6 +69,14 @@ impl Backend for Attached<'_> {
         self.set_regions(regions)
     }
 
+    fn set_log_base(&mut self, extent: LogExtent, file: OwnedFd) -> Result<(), Refused> {
+        let log = DirtyLog::map(file, extent.mmap_offset, extent.size_bytes)
+            .map_err(|error| Refused::new(format!("dirty log: {}", one_line(&error))))?;
+        self.guest.log = Some(Arc::new(log));
+        self.log_all();
+        Ok(())
+    }
+
     fn set_vring_size(&mut self, index: u16, size: u32) -> Result<(), Refused> {
         let size = QueueSize::new(size, self.guest.features)
             .map_err(|error| Refused::new(format!("ring {index}: {error}")))?;
@@ -73,12 +88,18 @@ impl Backend for Attached<'_> {
         index: u16,
         addresses: vhost_user::VringAddresses,
     ) -> Result<(), Refused> {
+        let used_log = addresses.log;
         let addresses = virtio::VringAddresses {
             descriptor_table: addresses.descriptor_table,
             available_ring: addresses.available_ring,
             used_ring: addresses.used_ring,
         };
-        self.change(index, |vring| vring.addresses = Some(addresses))
+        let vring = self.vring(index)?;
+        let is_there_already = vring.addresses.replace(addresses) == Some(addresses);
+        vring.used_log = used_log;
+        self.log(index);
+        // For migration a live ring gets a log address, and nothing else changes.
+        if is_there_already { self.reconcile(index) } else { self.change(index, |_| {}) }
     }
 
     fn set_vring_base(&mut self, index: u16, base: u32) -> Result<(), Refused> {

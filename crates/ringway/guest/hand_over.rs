@@ -88,6 +88,10 @@ impl Guest {
             let text = format!("its driver uses features that are not known here: {unknown:#x}");
             return Err(Refusal::new(text));
         }
+        if Features(features).contains(Features::LOG_ALL) {
+            // The dirty log does not come along, and what is not logged would be lost.
+            return Err(Refusal::new("its guest is being migrated").hint("wait until that is over"));
+        }
         let refused = |refused: Refused| Refusal::caused_by(&refused);
         for state in regions {
             let file = arrived.take(state.descriptor)?;

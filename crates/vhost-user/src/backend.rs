@@ -39,6 +39,15 @@ pub struct MemoryRegion {
     pub mmap_offset: u64,
 }
 
+/// Where the dirty log lies in the file that came with it (SET_LOG_BASE). Unchecked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogExtent {
+    /// Its size in bytes: one for each eight pages of 4 KiB.
+    pub size_bytes: u64,
+    /// Where it starts in the file, in bytes.
+    pub mmap_offset: u64,
+}
+
 /// Where the front end says that a ring lies (SET_VRING_ADDR). All are user addresses, unchecked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VringAddresses {
@@ -145,6 +154,15 @@ pub trait Backend {
     ///
     /// [`Refused`] if the back end cannot do without it.
     fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refused>;
+
+    /// Sets the dirty log (SET_LOG_BASE), in place of the one before if there is one. Used while
+    /// VHOST_F_LOG_ALL is among the features, which may be acknowledged before or after. Nothing is
+    /// written to the log before once this returns: the front end looks at that a last time.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if it cannot be mapped, which ends the session: QEMU does not look at the answer.
+    fn set_log_base(&mut self, extent: LogExtent, file: OwnedFd) -> Result<(), Refused>;
 
     /// Sets the number of entries of a ring (SET_VRING_NUM); any number.
     ///

@@ -3,7 +3,7 @@
 //! Everything is taken in any order and any state, as the specification and QEMU have it. A
 //! request is served whether or not its protocol feature was acknowledged: all that is served
 //! here was offered, and serving it early harms nobody. What was not offered
-//! (logging, in-flight buffers, a back end channel, configuration space, IOTLB) ends the session.
+//! (in-flight buffers, a back end channel, configuration space, IOTLB) ends the session.
 //!
 //! Ring indices are 32 bits wide on the wire and are compared as such before they become a `u16`:
 //! cutting them first is CVE-2020-10723.
@@ -11,12 +11,12 @@
 use std::os::fd::OwnedFd;
 
 use vhost::vhost_user::message::{
-    FrontendReq, VhostUserMemoryRegion, VhostUserMsgValidator, VhostUserProtocolFeatures,
-    VhostUserVringAddr, VhostUserVringAddrFlags, VhostUserVringState,
+    FrontendReq, VhostUserLog, VhostUserMemoryRegion, VhostUserMsgValidator,
+    VhostUserProtocolFeatures, VhostUserVringAddr, VhostUserVringAddrFlags, VhostUserVringState,
 };
 
 use crate::backend::{
-    Backend, MEMORY_SLOTS_MAX, MemoryRegion, Refused, RingEnabling, VringAddresses,
+    Backend, LogExtent, MEMORY_SLOTS_MAX, MemoryRegion, Refused, RingEnabling, VringAddresses,
 };
 use crate::error::SessionError;
 use crate::session::Negotiated;
@@ -33,6 +33,7 @@ const VRING_NO_DESCRIPTOR: u64 = 1 << 8;
 
 /// The protocol features on offer.
 const OFFERED: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
+    .union(VhostUserProtocolFeatures::LOG_SHMFD)
     .union(VhostUserProtocolFeatures::RARP)
     .union(VhostUserProtocolFeatures::REPLY_ACK)
     .union(VhostUserProtocolFeatures::MTU)
@@ -106,6 +107,14 @@ pub(crate) fn carry_out(
         FrontendReq::SET_MEM_TABLE => set_memory_table(message, backend),
         FrontendReq::ADD_MEM_REG => add_memory_region(message, backend),
         FrontendReq::REM_MEM_REG => remove_memory_region(message, backend),
+
+        FrontendReq::SET_LOG_BASE => set_log_base(message, backend),
+        FrontendReq::SET_LOG_FD => {
+            // A descriptor to be told by when something was logged. QEMU never sends it, for it
+            // looks by itself. It is closed.
+            message.one_descriptor()?;
+            Ok(Answer::Done)
+        }
 
         FrontendReq::SET_VRING_NUM => {
             let (index, size) = vring_number(message, backend)?;
@@ -237,6 +246,20 @@ fn checked_region(region: &VhostUserMemoryRegion) -> Result<MemoryRegion, Refuse
         )));
     }
     Ok(checked)
+}
+
+/// Answered by a number that QEMU does not look at, so that a "no" is the session's end. A front end
+/// without LOG_SHMFD sends an address in its own memory, which is of no use here.
+fn set_log_base(message: &mut Message, backend: &mut dyn Backend) -> Result<Answer, Failure> {
+    if message.descriptors.is_empty() {
+        let reason = "dirty log comes without a file: migration needs a front end with LOG_SHMFD";
+        return Err(Failure::NoAnswer(Refused::new(reason)));
+    }
+    let VhostUserLog { mmap_size, mmap_offset } = message.log_extent()?;
+    let file = message.one_descriptor()?;
+    let extent = LogExtent { size_bytes: mmap_size, mmap_offset };
+    backend.set_log_base(extent, file).map_err(Failure::NoAnswer)?;
+    Ok(Answer::Number(0))
 }
 
 fn get_vring_base(message: &Message, backend: &mut dyn Backend) -> Result<Answer, Failure> {

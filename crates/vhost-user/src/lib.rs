@@ -35,7 +35,9 @@ mod session;
 mod stream;
 mod wire;
 
-pub use backend::{Backend, MEMORY_SLOTS_MAX, MemoryRegion, Refused, RingEnabling, VringAddresses};
+pub use backend::{
+    Backend, LogExtent, MEMORY_SLOTS_MAX, MemoryRegion, Refused, RingEnabling, VringAddresses,
+};
 pub use connector::Connector;
 pub use error::{SessionError, SocketError};
 pub use listener::Listener;

@@ -15,7 +15,8 @@
 use std::os::fd::OwnedFd;
 
 use vhost::vhost_user::message::{
-    FrontendReq, MAX_MSG_SIZE, VhostUserMemoryRegion, VhostUserVringAddr, VhostUserVringState,
+    FrontendReq, MAX_MSG_SIZE, VhostUserLog, VhostUserMemoryRegion, VhostUserVringAddr,
+    VhostUserVringState,
 };
 use vm_memory::ByteValued;
 
@@ -117,6 +118,11 @@ impl Message {
     /// Reads a body of a ring's index, flags and addresses, without descriptors.
     pub(crate) fn vring_addresses(&self) -> Result<VhostUserVringAddr, SessionError> {
         self.no_descriptors()?;
+        self.record(&self.body)
+    }
+
+    /// Reads a body of a log's size and where it starts in its file.
+    pub(crate) fn log_extent(&self) -> Result<VhostUserLog, SessionError> {
         self.record(&self.body)
     }
 

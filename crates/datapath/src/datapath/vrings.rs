@@ -85,10 +85,13 @@ impl Datapath {
         let StartedVring { port, vring, setup, kick, call, is_enabled } = start;
         let (pair, half) = pair_and_half(vring);
         let size = usize::from(setup.size.get());
-        let vring = match half {
+        let log = record(&self.ports, port).and_then(|record| record.logs.get(&vring));
+        let log = log.cloned().map(Box::new);
+        let mut vring = match half {
             Half::Transmitq => Vring::Transmitq(TransmitQueue::new(setup)?),
             Half::Receiveq => Vring::Receiveq(ReceiveQueue::new(setup)?),
         };
+        vring.set_log(log);
         let (thread, counters) = self.own(port, pair, None);
         let start = StartVring { port, pair, vring, size, kick, call, is_enabled, counters };
         self.threads[thread].send(Command::StartVring(Box::new(start)));
@@ -144,7 +147,7 @@ fn stopped(reply: Reply) -> Option<StoppedVring> {
 }
 
 /// The pair that a vring belongs to, and which half of it the vring is (VIRTIO 1.2, 5.1.2).
-fn pair_and_half(vring: u16) -> (u8, Half) {
+pub(super) fn pair_and_half(vring: u16) -> (u8, Half) {
     let half = if vring.is_multiple_of(2) { Half::Receiveq } else { Half::Transmitq };
     (u8::try_from(vring / 2).unwrap_or(u8::MAX), half)
 }

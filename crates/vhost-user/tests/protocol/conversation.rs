@@ -3,15 +3,15 @@
 //! The sequences were captured from QEMU 7.2 with two queue pairs: realize, start, firmware
 //! moving memory under live rings, stop, continue, arrival by migration. Addresses are invented.
 
-use vhost_user::{FrontendReq as Req, RingEnabling, VringAddresses};
+use vhost_user::{FrontendReq as Req, LogExtent, RingEnabling, VringAddresses};
 
 use crate::support::{
     Asked, Bench, FEATURES, NEED_REPLY, PROTOCOL_FEATURES_BIT, REPLY_ACK, SERVED, Tracer,
     addresses, number, numbers, region, slot, state,
 };
 
-/// MQ, RARP, REPLY_ACK, MTU, RESET_DEVICE, CONFIGURE_MEM_SLOTS, STATUS.
-const OFFERED: u64 = 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 13 | 1 << 15 | 1 << 16;
+/// MQ, LOG_SHMFD, RARP, REPLY_ACK, MTU, RESET_DEVICE, CONFIGURE_MEM_SLOTS, STATUS.
+const OFFERED: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 13 | 1 << 15 | 1 << 16;
 const LOW: [u64; 4] = [0, 0xa_0000, 0x7f00_0000_0000, 0];
 const HIGH: [u64; 4] = [0x10_0000, 0x700_0000, 0x7f00_0010_0000, 0x10_0000];
 const RING: [u64; 4] = [0x7f00_0020_0000, 0x7f00_0020_2000, 0x7f00_0020_1000, 0x42];
@@ -272,4 +272,21 @@ fn refusal_is_acknowledged_and_the_session_goes_on() {
     assert_eq!(refusal.request, Req::NET_SET_MTU);
     assert_eq!(taken, number(0));
     assert_eq!(bench.session.take_refusal(), None);
+}
+
+/// QEMU reads the answer and does not look at its body.
+#[test]
+fn dirty_log_is_handed_on_and_answered_whether_or_not_that_was_asked_for() {
+    let mut bench = Bench::new();
+    let file = Tracer::new("log");
+
+    bench.try_send(Req::SET_LOG_BASE, 0, &numbers(&[0x2000, 0x40]), &file.times(1)).expect("taken");
+    let answer = bench.reply(Req::SET_LOG_BASE);
+    bench.try_send(Req::SET_LOG_FD, 0, &[], &file.times(1)).expect("taken");
+
+    assert_eq!(answer, number(0));
+    let extent = LogExtent { size_bytes: 0x2000, mmap_offset: 0x40 };
+    assert_eq!(bench.backend.calls, [Asked::Log(extent)]);
+    assert!(bench.is_silent());
+    assert_eq!(file.leaked(), 0);
 }

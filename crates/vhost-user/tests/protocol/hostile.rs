@@ -132,12 +132,36 @@ fn unknown_and_unsupported_requests_are_named() {
     unknown.send_bytes(&header(99, 1, 0), &[]);
 
     let unknown = unknown.turn().expect_err("over").to_string();
-    let file = Tracer::new("log");
-    let log = Bench::new().try_send(Req::SET_LOG_FD, 0, &[], &file.times(1));
-    let log = log.expect_err("over").to_string();
+    let file = Tracer::new("postcopy");
+    let postcopy = Bench::new().try_send(Req::POSTCOPY_ADVISE, 0, &[], &file.times(1));
+    let postcopy = postcopy.expect_err("over").to_string();
 
     assert!(unknown.contains("99"), "{unknown}");
-    assert!(log.contains("SET_LOG_FD"), "{log}");
+    assert!(postcopy.contains("POSTCOPY_ADVISE"), "{postcopy}");
+    assert_eq!(file.leaked(), 0);
+}
+
+/// Its sender would take any answer for a "yes".
+#[test]
+fn dirty_log_that_cannot_be_used_ends_the_session() {
+    let file = Tracer::new("log");
+    let end_of = |refuses, body: &[u8], files| {
+        let mut bench = Bench::acknowledging();
+        bench.backend.refuses = refuses;
+        let end = bench.try_send(Req::SET_LOG_BASE, NEED_REPLY, body, &file.times(files));
+        assert!(bench.is_silent());
+        end.expect_err("over")
+    };
+
+    let refused = end_of(true, &numbers(&[1, 0]), 1);
+    let without_file = end_of(false, &number(0x7f00_0000_0000), 0);
+    let with_too_many = end_of(false, &numbers(&[1, 0]), 2);
+    let short = end_of(false, &number(1), 1);
+
+    assert!(matches!(refused, SessionError::Refused { .. }));
+    assert!(matches!(without_file, SessionError::Refused { .. }));
+    assert!(matches!(with_too_many, SessionError::InvalidDescriptorCount { .. }));
+    assert!(matches!(short, SessionError::InvalidBodySize { .. }));
     assert_eq!(file.leaked(), 0);
 }
 

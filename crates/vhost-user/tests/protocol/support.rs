@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use vhost_user::{
-    Backend, FrontendReq, MemoryRegion, Refused, RingEnabling, Session, SessionError,
+    Backend, FrontendReq, LogExtent, MemoryRegion, Refused, RingEnabling, Session, SessionError,
     VringAddresses,
 };
 
@@ -35,6 +35,7 @@ pub(crate) enum Asked {
     Table(Vec<MemoryRegion>),
     Add(MemoryRegion),
     Remove(MemoryRegion),
+    Log(LogExtent),
     Size(u16, u32),
     Addresses(u16, VringAddresses),
     Base(u16, u32),
@@ -112,6 +113,11 @@ impl Backend for Recorder {
 
     fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refused> {
         self.note(Asked::Remove(region))
+    }
+
+    fn set_log_base(&mut self, extent: LogExtent, file: OwnedFd) -> Result<(), Refused> {
+        assert!(fcntl_getfd(file).expect("open").contains(FdFlags::CLOEXEC));
+        self.note(Asked::Log(extent))
     }
 
     fn set_vring_size(&mut self, index: u16, size: u32) -> Result<(), Refused> {
