@@ -11,6 +11,7 @@ mod control;
 mod forwarding;
 mod guests;
 mod hostile;
+mod migration;
 mod offloads;
 mod readme;
 mod restart;

@@ -20,6 +20,7 @@
 //! Mistakes of the test (an address outside memory) panic.
 
 mod extents;
+mod log;
 mod memory;
 mod packed;
 mod split;
@@ -32,6 +33,7 @@ use packed::PackedRing;
 use split::SplitRing;
 
 pub use extents::{Sink, extents};
+pub use log::TestLog;
 pub use memory::{TestMemory, memory_file};
 
 /// Makes tests, for a split ring and for a packed one, of functions that take the features by which

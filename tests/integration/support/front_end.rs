@@ -1,5 +1,7 @@
 //! A guest in this process: a vhost-user front end with its driver and memory.
 
+mod migration;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -372,7 +374,8 @@ impl Ring {
         let table = TestMemory::GUEST_BASE + QUEUE_BYTES * u64::from(index);
         let driver = Driver::new_at(memory, table, size, features);
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        let buffers = driver.end();
+        // Not in the ring's page, and over the end of another.
+        let buffers = driver.end().next_multiple_of(0x1000) + 0xc40;
         Self { driver, buffers, kick: event(), call: event(), next_head: 0 }
     }
 

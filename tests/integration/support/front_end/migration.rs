@@ -1,0 +1,96 @@
+//! What a front end does to migrate its guest: it shares a dirty log, stops rings and goes on with
+//! them elsewhere.
+
+use std::ops::Range;
+
+use virtio::Features;
+use virtio::testing::{TestLog, TestMemory};
+
+use super::{BUFFER_STEP, FrontEnd, PROTOCOL_FEATURES, RING_ENTRIES};
+use crate::support::messages::{
+    GET_VRING_BASE, SEND_RARP, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD, SET_VRING_ADDR,
+};
+
+/// The flag of SET_VRING_ADDR that makes its log address count.
+const VRING_LOGGED: u64 = 1;
+
+impl FrontEnd {
+    /// A log for all of the guest's memory.
+    pub(crate) fn new_log(&self) -> TestLog {
+        let map = self.memory.map();
+        let last = map.regions().last().unwrap();
+        TestLog::up_to(last.guest_address() + last.size_bytes())
+    }
+
+    /// Shares a log and waits for the answer.
+    pub(crate) fn share_log(&mut self, log: &TestLog) {
+        self.offer_log(log, log.size_bytes(), 0);
+        assert_eq!(self.conversation.reply_u64(), 0);
+    }
+
+    /// Says that a log has this size and lies there in its file.
+    pub(crate) fn offer_log(&self, log: &TestLog, size_bytes: u64, offset: u64) {
+        let numbers = [size_bytes, offset];
+        self.conversation.send_u64(SET_LOG_BASE, &numbers, &[log.file()]);
+    }
+
+    /// Sends a descriptor that the switch may tell the front end by when it has logged something.
+    pub(crate) fn send_log_fd(&mut self) {
+        self.conversation.send(SET_LOG_FD, &[], &[self.memory.file()]);
+        self.synchronise();
+    }
+
+    /// Has writes logged, or no more, in QEMU's way, while the rings run.
+    pub(crate) fn set_logging(&mut self, is_logging: bool) {
+        self.set_features_and_log(is_logging, |used_ring| used_ring);
+    }
+
+    /// Has writes logged, and those to used rings as if these lay elsewhere.
+    pub(crate) fn set_logging_at(&mut self, used_ring: u64) {
+        self.set_features_and_log(true, |_| used_ring);
+    }
+
+    fn set_features_and_log(&mut self, is_logging: bool, logged_at: impl Fn(u64) -> u64) {
+        let log_all = if is_logging { Features::LOG_ALL.0 } else { 0 };
+        let features = self.manner.features.0 | PROTOCOL_FEATURES | log_all;
+        self.conversation.send_u64(SET_FEATURES, &[features], &[]);
+        let flags = if is_logging { VRING_LOGGED } else { 0 };
+        for (index, ring) in (0..).zip(&self.rings) {
+            let at = ring.driver.addresses();
+            let log = logged_at(at.used_ring - TestMemory::USER_OFFSET);
+            let addresses = [at.descriptor_table, at.used_ring, at.available_ring, log];
+            let body = [&[index | flags << 32], &addresses[..]].concat();
+            self.conversation.send_u64(SET_VRING_ADDR, &body, &[]);
+        }
+        self.synchronise();
+    }
+
+    /// Stops a ring and returns where it goes on.
+    pub(crate) fn stop(&mut self, ring: usize) -> u32 {
+        let index = u32::try_from(ring).unwrap();
+        self.conversation.send_vring(GET_VRING_BASE, index, 0);
+        let body = self.conversation.reply();
+        u32::from_le_bytes(body[4..].try_into().unwrap())
+    }
+
+    /// Says that the guest of this address has come.
+    pub(crate) fn send_rarp(&mut self, address: [u8; 6]) {
+        let [a, b, c, d, e, f] = address;
+        self.conversation.send(SEND_RARP, &[a, b, c, d, e, f, 0, 0], &[]);
+        self.synchronise();
+    }
+
+    /// Guest addresses that nobody but the switch writes to: used rings and receive buffers.
+    pub(crate) fn written_by_switch(&self) -> Vec<Range<u64>> {
+        let used_ring = |ring: &super::Ring| ring.driver.parts()[2]..ring.driver.end();
+        let buffers = |ring: &super::Ring| ring.buffers..ring.buffer(RING_ENTRIES);
+        debug_assert!(self.rings.iter().all(|ring| ring.buffers + BUFFER_STEP == ring.buffer(1)));
+        let used_rings = self.rings.iter().map(used_ring);
+        used_rings.chain(self.rings.iter().step_by(2).map(buffers)).collect()
+    }
+
+    /// Hangs up and returns when the switch has, which it does if it was told something wrong.
+    pub(crate) fn await_end(&mut self) {
+        self.conversation.await_end();
+    }
+}
