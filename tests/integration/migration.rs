@@ -2,5 +2,6 @@
 //! it (`migration/hostile.rs`), announcements, and QEMU guests that move from one switch to another
 //! (`migration/guests.rs`).
 
+mod announcement;
 mod hostile;
 mod log;

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     EnableVring(PortId, u8, Half, bool),
     /// Notes what a virtqueue writes in another log, or in none, without stopping it.
     LogVring(PortId, u8, Half, Option<Box<VringLog>>),
+    /// Says that the guest with this address has come to a port.
+    Announce(PortId, [u8; 6]),
     /// Adds a queue that is no guest's.
     AddQueue(PortId, u8, Kind, Arc<Counters>),
     /// Takes a queue of either kind out of the thread's table.

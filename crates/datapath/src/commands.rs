@@ -64,6 +64,7 @@ impl PollThread {
                 self.enable_vring(port, pair, half, is_enabled);
             }
             Command::LogVring(port, pair, half, log) => self.log_vring(port, pair, half, log),
+            Command::Announce(port, address) => self.announce(port, address),
             Command::AddQueue(port, pair, kind, counters) => {
                 self.add_queue(port, pair, kind, counters);
             }

@@ -20,6 +20,7 @@
 
 #![deny(unsafe_code)]
 
+mod announce;
 mod borrow;
 mod clock;
 mod command;

@@ -162,9 +162,7 @@ impl Backend for Attached<'_> {
     }
 
     fn send_rarp(&mut self, address: [u8; 6]) {
-        // Only a migrated guest needs its announcement sent for it; LOG_ALL is not offered, so
-        // there is none. The guest's own frames teach the bridge.
-        let _ = address;
+        self.datapath.announce(self.port, address);
     }
 
     fn reset_owner(&mut self) {

@@ -25,4 +25,10 @@ impl Datapath {
         }
         drop(before);
     }
+
+    /// Tells the network that the guest with this address is behind a port: its address is learned
+    /// there, and all others of its VLAN get a broadcast from it (RARP).
+    pub fn announce(&mut self, port: PortId, address: [u8; 6]) {
+        self.call_all(|| Command::Announce(port, address));
+    }
 }

@@ -2,19 +2,27 @@
 //! them elsewhere.
 
 use std::ops::Range;
+use std::path::Path;
 
 use virtio::Features;
 use virtio::testing::{TestLog, TestMemory};
 
-use super::{BUFFER_STEP, FrontEnd, PROTOCOL_FEATURES, RING_ENTRIES};
+use super::{BUFFER_STEP, FrontEnd, MODERN, PROTOCOL_FEATURES, RING_ENTRIES};
 use crate::support::messages::{
-    GET_VRING_BASE, SEND_RARP, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD, SET_VRING_ADDR,
+    Conversation, GET_VRING_BASE, SEND_RARP, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD, SET_VRING_ADDR,
 };
 
 /// The flag of SET_VRING_ADDR that makes its log address count.
 const VRING_LOGGED: u64 = 1;
 
 impl FrontEnd {
+    /// Connects and says nothing of rings or memory.
+    pub(crate) fn connect_only(socket: &Path) -> Self {
+        let (manner, memory) = (MODERN, TestMemory::new(TestLog::PAGE_BYTES));
+        let conversation = Conversation::connect(socket);
+        Self { conversation, memory, manner, rings: Vec::new() }
+    }
+
     /// A log for all of the guest's memory.
     pub(crate) fn new_log(&self) -> TestLog {
         let map = self.memory.map();
