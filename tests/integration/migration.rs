@@ -3,5 +3,6 @@
 //! (`migration/guests.rs`).
 
 mod announcement;
+mod guests;
 mod hostile;
 mod log;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{wait_at_most, wait_for};
 
@@ -165,13 +165,18 @@ impl Guest {
 
     /// Sends a command to QEMU itself (QMP) and returns its answer.
     pub(crate) fn qmp(&self, command: &str) -> Value {
+        self.qmp_with(command, &json!({}))
+    }
+
+    /// The same with arguments.
+    pub(crate) fn qmp_with(&self, command: &str, arguments: &Value) -> Value {
         let mut stream = UnixStream::connect(&self.qmp).unwrap();
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
-        for command in ["qmp_capabilities", command] {
-            writeln!(stream, r#"{{"execute": "{command}"}}"#).unwrap();
+        for (command, arguments) in [("qmp_capabilities", &json!({})), (command, arguments)] {
+            writeln!(stream, "{}", json!({ "execute": command, "arguments": arguments })).unwrap();
             line.clear();
             while !line.contains("\"return\"") {
                 line.clear();

@@ -1,0 +1,229 @@
+//! QEMU guests that move from one switch to another while a host outside talks to them.
+//!
+//! ```text
+//!                        ┌──────────┐            ┌──────────┐
+//!   outside ──── uplink ─┤ switch A ├─ left ═ right ┤ switch B │      in one network namespace
+//!                        └── vm ────┘            └─── vm ───┘
+//!                            QEMU ── migration ──▶ QEMU
+//! ```
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::guest::{Guest, Plan};
+use crate::support::switch::Switch;
+use crate::support::wait_at_most;
+use crate::support::wire::Wire;
+
+const VM: &str = "[[port]]\nname = 'vm'\ntype = 'vhost-user'\nsocket = 'DIR/vm.sock'\n";
+
+/// The guest's address, and that of the host outside.
+const MAC: &str = "52:54:00:99:00:01";
+const OUTSIDE: &str = "10.99.0.9/24";
+
+/// How much longer the guest may be missed outside than QEMU stops it.
+const ALLOWED_MS: f64 = 300.0;
+
+/// How often a guest moves at most until it is missed no longer than that: a machine that is busy with
+/// other things stops anybody for longer at times, and a switch that does not announce guests always.
+const MOST_MOVES: usize = 4;
+
+/// Two switches that are joined, the first of which has the outside world.
+struct Site {
+    wire: Wire,
+    a: Switch,
+    b: Switch,
+    migrations: u32,
+}
+
+impl Site {
+    fn new() -> Self {
+        let wire = Wire::new();
+        wire.ip(&["address", "add", OUTSIDE, "dev", "outside"]);
+        let off = wire.command("ethtool").args(["-K", "outside", "tx", "off"]).output().unwrap();
+        assert!(off.status.success(), "{off:?}");
+        wire.ip(&["link", "add", "left", "type", "veth", "peer", "name", "right"]);
+        ["left", "right"].iter().for_each(|end| wire.set_up(end));
+        let interface = |name: &str| {
+            format!("[[port]]\nname = '{name}'\ntype = 'af-xdp'\ninterface = '{name}'\n")
+        };
+        let a = [VM, &interface("uplink"), &interface("left")].concat();
+        let b = [VM, &interface("right")].concat();
+        let [a, b] = [a, b].map(|config| Switch::in_namespace(Some(&wire.namespace), &config));
+        Self { wire, a, b, migrations: 0 }
+    }
+
+    /// Moves the guest to a switch while the host outside pings it. Returns it there, and how many
+    /// milliseconds longer it was not heard of outside than QEMU stopped it.
+    fn migrate(&mut self, guest: Guest, to: &Which, options: &[&str]) -> (Guest, f64) {
+        self.migrations += 1;
+        let switch = to.of(self);
+        let (socket, directory) = (switch.path("vm.sock"), switch.path(""));
+        let way = directory.join(format!("migration{}", self.migrations));
+        let uri = format!("unix:{}", way.display());
+        let more = [options, &["--incoming", &uri]].concat();
+        let target = Guest::boot(plan(&more), &socket, &directory);
+        wait_at_most(Duration::from_secs(20), "the target", || way.exists().then_some(()));
+
+        let pings = Pings::start(&self.wire);
+        std::thread::sleep(Duration::from_secs(1));
+        let _ = guest.qmp_with("migrate", &json!({ "uri": uri }));
+        let outcome = wait_at_most(Duration::from_secs(60), "the end of migration", || {
+            let state = guest.qmp("query-migrate");
+            assert_ne!(state["status"], "failed", "{state}\n{}", switch.log());
+            (state["status"] == "completed").then_some(state)
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        let unheard = pings.longest_gap_ms();
+        let stopped = outcome["downtime"].as_f64().unwrap();
+        eprintln!(
+            "migration {}: guest stopped {stopped} ms, unheard {unheard} ms",
+            self.migrations
+        );
+        (target, unheard - stopped)
+    }
+
+    /// Waits until a switch has learned the guest behind a port.
+    fn await_learned(&self, switch: &Switch, port: &str) {
+        wait_at_most(Duration::from_secs(5), "the guest's address", || {
+            let listed = switch.run(&["fdb", "list", "--json"]);
+            let listed: Value = serde_json::from_str(&listed).unwrap();
+            let entries = listed["entries"].as_array().cloned().unwrap_or_default();
+            entries.iter().any(|entry| entry["mac"] == MAC && entry["port"] == port).then_some(())
+        });
+    }
+}
+
+/// Which of the two switches.
+enum Which {
+    A,
+    B,
+}
+
+impl Which {
+    fn of<'a>(&self, site: &'a Site) -> &'a Switch {
+        match self {
+            Self::A => &site.a,
+            Self::B => &site.b,
+        }
+    }
+}
+
+fn plan<'a>(more: &'a [&'a str]) -> Plan<'a> {
+    Plan { name: "vm", number: 1, server: false, queues: 1, namespace: None, more }
+}
+
+/// Pings of the guest from outside, a hundred a second.
+struct Pings(Child);
+
+impl Pings {
+    fn start(wire: &Wire) -> Self {
+        let mut ping = wire.command("ping");
+        ping.args(["-D", "-i", "0.01", "-w", "100", &Guest::address(1)]);
+        Self(ping.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Ends them and returns the longest time between two answers.
+    fn longest_gap_ms(self) -> f64 {
+        let process = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+        let output = self.0.wait_with_output().unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
+        let answered = output.lines().filter(|line| line.contains("bytes from"));
+        let times: Vec<f64> = answered
+            .filter_map(|line| line.strip_prefix('[')?.split(']').next()?.parse().ok())
+            .collect();
+        assert!(times.len() > 100, "{output}");
+        times.windows(2).map(|pair| (pair[1] - pair[0]) * 1_000.0).fold(0.0, f64::max)
+    }
+}
+
+#[test]
+fn guest_moves_to_another_switch_and_back_under_a_flow_both_ways() {
+    let mut site = Site::new();
+    let directory = site.a.path("");
+    let mut guest = Guest::boot(plan(&[]), &site.a.path("vm.sock"), &directory);
+    guest.await_booted();
+    guest.run(20, "sh -c 'until netstat -ltn | grep -q :5201; do sleep 0.1; done'");
+    let iperf = |site: &Site| {
+        let mut iperf = site.wire.command("iperf3");
+        iperf.args([
+            "--client",
+            &Guest::address(1),
+            "--bidir",
+            "--time",
+            "15",
+            "--interval",
+            "0.1",
+        ]);
+        iperf.arg("--json").stdout(Stdio::piped()).spawn().unwrap()
+    };
+
+    let ways = [(Which::B, ["left", "vm"]), (Which::A, ["vm", "right"])];
+    let mut least_ms = f64::INFINITY;
+    for (moves, (to, [at_a, at_b])) in ways.iter().cycle().take(MOST_MOVES).enumerate() {
+        if moves >= ways.len() && least_ms < ALLOWED_MS {
+            break;
+        }
+        let flow = iperf(&site);
+        let (moved, missed_ms) = site.migrate(guest, to, &[]);
+        (guest, least_ms) = (moved, least_ms.min(missed_ms));
+        let flow = flow.wait_with_output().unwrap();
+        let flow: Value = serde_json::from_slice(&flow.stdout).unwrap();
+        site.await_learned(&site.a, at_a);
+        site.await_learned(&site.b, at_b);
+
+        assert!(flow["error"].is_null(), "{flow}");
+        for way in ["sum_received", "sum_received_bidir_reverse"] {
+            assert!(flow["end"][way]["bytes"].as_u64().unwrap() > 1_000_000, "{}", flow["end"]);
+        }
+        let silence_ms = longest_silence_ms(&flow);
+        eprintln!("flow: longest silence {silence_ms} ms");
+        assert!(
+            silence_ms < 5_000,
+            "the flow stood still for {silence_ms} ms:\n{}\n{}",
+            site.a.run(&["stats"]),
+            site.b.run(&["stats"])
+        );
+        assert_eq!([&site.a, &site.b].map(|switch| switch.counter("vm", "faults")), [0, 0]);
+    }
+    assert!(least_ms < ALLOWED_MS, "{least_ms} ms longer than QEMU stopped it");
+}
+
+/// How long nothing came either way, in steps of a tenth of a second.
+fn longest_silence_ms(flow: &Value) -> usize {
+    let is_silent = |interval: &Value| {
+        ["sum", "sum_bidir_reverse"].iter().all(|way| interval[way]["bytes"].as_u64() == Some(0))
+    };
+    let intervals = flow["intervals"].as_array().unwrap();
+    let silences = intervals.split(|interval| !is_silent(interval));
+    100 * silences.map(<[Value]>::len).max().unwrap_or(0)
+}
+
+/// It has no way to announce itself, and sends nothing before it is sent something.
+#[test]
+fn silent_guest_with_packed_rings_is_announced_where_it_comes_to() {
+    let mut site = Site::new();
+    let options = ["--device", "guest_announce=off,packed=on"];
+    let directory = site.a.path("");
+    let mut guest = Guest::boot(plan(&options), &site.a.path("vm.sock"), &directory);
+    guest.await_booted();
+
+    let ways = [(Which::B, ["left", "vm"]), (Which::A, ["vm", "right"])];
+    let mut least_ms = f64::INFINITY;
+    for (to, [at_a, at_b]) in ways.iter().cycle().take(MOST_MOVES) {
+        if least_ms < ALLOWED_MS {
+            break;
+        }
+        let (moved, missed_ms) = site.migrate(guest, to, &options);
+        (guest, least_ms) = (moved, least_ms.min(missed_ms));
+        site.await_learned(&site.a, at_a);
+        site.await_learned(&site.b, at_b);
+    }
+
+    assert!(least_ms < ALLOWED_MS, "{least_ms} ms longer than QEMU stopped it");
+    guest.run(5, "ping -c 3 -i 0.2 -W 1 10.99.0.9");
+    assert_eq!([&site.a, &site.b].map(|switch| switch.counter("vm", "faults")), [0, 0]);
+}
