@@ -190,12 +190,10 @@ impl Switch {
 
     /// Removes the uplinks: their interfaces are put back.
     pub(crate) fn close_uplinks(&mut self) {
-        let is_uplink = |port: &&Port| matches!(port.behind, Behind::Uplink(_));
-        let names: Vec<String> =
-            self.ports().filter(is_uplink).map(|port| port.spec.name.clone()).collect();
-        for name in names {
-            // It is there, as nobody else changes ports meanwhile.
-            let _ = self.remove_port(&name);
+        let is_uplink = |_: &u32, port: &mut Port| matches!(port.behind, Behind::Uplink(_));
+        for (_, port) in self.ports.extract_if(.., is_uplink) {
+            self.datapath.remove_port(port.id);
+            log::info!("port {}: closed, for the new switch to open", port.spec.name);
         }
     }
 }
