@@ -10,7 +10,7 @@
 # copy (to receive since Linux 6.11, to send since 6.13).
 
 # In the order in which they load; the second line is what a guest that tags for itself needs.
-guest_modules='virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net virtio_console
+guest_modules='virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net virtio_balloon virtio_mem virtio_console
 llc stp garp mrp 8021q'
 
 # The newer kernel has the rest of them built in. Its vmxnet3 is a card that merges frames (LRO).

@@ -3,6 +3,7 @@
 //! Guests take seconds to boot, so the tests here check several things each, and one boots both
 //! kinds of connection: guest 1's QEMU connects (`reconnect=1`), guest 2's listens (`server=on`).
 
+mod memory;
 mod offloads;
 
 use std::process::{Child, Command, Stdio};
