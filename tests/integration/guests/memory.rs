@@ -28,8 +28,19 @@ fn set_balloon(guest: &Guest, bytes: u64) {
     });
 }
 
-/// A DIMM comes and goes, twice, and a balloon takes pages and gives them back, while TCP streams
-/// in both directions cross the guest's rings.
+/// Lets the guest have so much of its virtio-mem.
+fn set_virtio_mem(guest: &Guest, bytes: u64) {
+    let device = json!("/machine/peripheral/more0");
+    let wanted = json!({ "path": device, "property": "requested-size", "value": bytes });
+    guest.qmp_with("qom-set", &wanted);
+    let size = json!({ "path": device, "property": "size" });
+    wait_at_most(Duration::from_secs(30), "virtio-mem", || {
+        (guest.qmp_with("qom-get", &size) == bytes).then_some(())
+    });
+}
+
+/// A DIMM and virtio-mem come and go, twice, and a balloon takes pages and gives them back, while TCP
+/// streams in both directions cross the guest's rings.
 #[test]
 fn guest_gets_and_loses_memory_while_it_talks() {
     let switch = Switch::with_config(CONFIG);
@@ -50,6 +61,7 @@ fn guest_gets_and_loses_memory_while_it_talks() {
 
     for round in 0..2 {
         set_balloon(&vm1, 200 * MIB);
+        set_virtio_mem(&vm1, 128 * MIB);
         let (memory, dimm) = (format!("more{round}"), format!("dimm{round}"));
         let object = json!({
             "qom-type": "memory-backend-memfd", "id": memory, "size": 128 * MIB, "share": true
@@ -65,6 +77,7 @@ fn guest_gets_and_loses_memory_while_it_talks() {
         vm1.qmp_with("device_del", &json!({ "id": dimm }));
         await_shared(&switch, before);
         set_balloon(&vm1, 256 * MIB);
+        set_virtio_mem(&vm1, 0);
         vm1.qmp_with("object-del", &json!({ "id": memory }));
     }
 
