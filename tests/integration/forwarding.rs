@@ -243,6 +243,20 @@ fn queues_are_switched_off_and_on_while_running() {
 }
 
 #[test]
+fn memory_comes_in_as_many_slots_as_there_are() {
+    let switch = Switch::with_config(THREE_GUESTS);
+    let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
+    let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));
+
+    // One is there already.
+    assert!((1..509).all(|number| alice.add_page(number) == 0));
+    assert_ne!(alice.add_page(509), 0);
+
+    alice.send(&frame(BROADCAST, ALICE, &[1; 46]));
+    assert_eq!(bob.receive(), frame(BROADCAST, ALICE, &[1; 46]));
+}
+
+#[test]
 fn memory_goes_and_comes_under_live_rings() {
     let switch = Switch::with_config(THREE_GUESTS);
     let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use virtio::offload::NetHeader;
-use virtio::testing::{Buffer, Driver, TestMemory};
+use virtio::testing::{Buffer, Driver, TestMemory, memory_file};
 use virtio::{Features, QueueSize};
 
 use super::messages::{
@@ -134,6 +134,15 @@ impl FrontEnd {
     /// Adds the memory as a region of its own (ADD_MEM_REG), as QEMU does.
     pub(crate) fn add_region(&self) {
         self.conversation.send_u64(ADD_MEM_REG, &self.region(), &[self.memory.file()]);
+    }
+
+    /// Adds one more region, of a page in a file of its own. Returns the switch's answer: zero if it
+    /// agrees.
+    pub(crate) fn add_page(&mut self, number: u64) -> u64 {
+        let file = memory_file(0x1000);
+        let guest = (1 << 40) + number * 0x1_0000;
+        let region = [0, guest, 0x1000, guest + TestMemory::USER_OFFSET, 0];
+        self.conversation.ask(ADD_MEM_REG, &region, &[file.as_fd()])
     }
 
     /// Takes the memory away under live rings.

@@ -81,8 +81,20 @@ impl Conversation {
 
     /// Sends a message whose body is a number, and returns the answer: zero if it is carried out.
     pub(crate) fn ask_u64(&mut self, request: u32, number: u64) -> u64 {
-        let header = [request, VERSION | NEED_REPLY, 8].map(u32::to_le_bytes).concat();
-        self.send_raw(&[header.as_slice(), &number.to_le_bytes()].concat(), &[]);
+        self.ask(request, &[number], &[])
+    }
+
+    /// The same with several numbers, and descriptors.
+    pub(crate) fn ask(
+        &mut self,
+        request: u32,
+        numbers: &[u64],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> u64 {
+        let body: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let size = u32::try_from(body.len()).unwrap();
+        let header = [request, VERSION | NEED_REPLY, size].map(u32::to_le_bytes).concat();
+        self.send_raw(&[header, body].concat(), descriptors);
         self.reply_u64()
     }
 
