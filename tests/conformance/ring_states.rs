@@ -13,6 +13,8 @@ fn vhost_user_ring_states_ring_is_stopped_until_it_is_kicked() {
     alice.synchronise();
 
     alice.put(&to_bob(1));
+    // By the descriptor of before, which the back end has no more.
+    alice.transmitq().kick();
     assert!(alice.is_not_served());
     assert!(bob.stays_silent());
     alice.send_kick(TRANSMITQ);
