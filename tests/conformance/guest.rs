@@ -10,6 +10,7 @@ use virtio::Features;
 use virtio::offload::NetHeader;
 use virtio::testing::{Buffer, TestMemory};
 
+use crate::back_end::BackEnd;
 use crate::driver::{RING_BYTES, Ring};
 use crate::protocol::{CONFIGURE_MEM_SLOTS, MQ, PROTOCOL_FEATURES, RARP, REPLY_ACK, Talk};
 use crate::support::messages::{
@@ -295,12 +296,43 @@ impl Guest {
         true
     }
 
+    /// Posts one receive buffer in an indirect table, and has frames sent until it is used. Returns
+    /// the frame in it.
+    pub(crate) fn receive_in_table(&mut self, mut send: impl FnMut()) -> Vec<u8> {
+        let ring = self.receiveq();
+        let head = ring.take_heads(1);
+        let (place, table) = (ring.place(head), ring.table(head));
+        let parts = [(0, 12), (1_024, 100), (2_048, 2_048)];
+        let parts = parts.map(|(at, length)| Buffer::writable(place + at, length));
+        ring.driver.describe_indirect(head, table, &parts);
+        ring.post(head);
+        let used = wait_for("the frame", || {
+            send();
+            std::thread::sleep(Duration::from_millis(20));
+            self.receiveq().driver.take_used()
+        });
+        let rest = usize::try_from(used.written_bytes).unwrap() - 12 - 100;
+        [self.memory.read(place + 1_024, 100), self.memory.read(place + 2_048, rest)].concat()
+    }
+
     /// Describes a transmit buffer anywhere in memory and makes it available.
     pub(crate) fn send_from(&mut self, address: u64, length_bytes: u32) {
         let ring = self.transmitq();
         let head = ring.take_heads(1);
         ring.driver.describe(head, Buffer::readable(address, length_bytes));
         ring.post(head);
+    }
+}
+
+/// Sends frames after pauses, kicking only when the back end asks for it, more than the ring is long.
+pub(crate) fn send_after_pauses(plan: Plan) {
+    let back_end = BackEnd::start();
+    let short = Plan { entries: 16, posted: 16, ..plan };
+    let Some((mut alice, mut bob)) = back_end.pair(short) else { return };
+
+    for number in 0..40 {
+        std::thread::sleep(Duration::from_millis(u64::from(number % 8)));
+        assert_forwards(&mut alice, &mut bob, number);
     }
 }
 

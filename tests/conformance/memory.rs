@@ -56,23 +56,53 @@ fn assert_forwards_from(region: &Region, alice: &mut Guest, bob: &mut Guest, num
     assert_eq!(bob.receive().frame, to_bob(number));
 }
 
+/// Replaces Alice's memory by a table: her main region, and these.
+fn set_table(alice: &mut Guest, regions: &[&Region]) {
+    let base = TestMemory::GUEST_BASE;
+    let main = [base, 2 * RING_BYTES, base + TestMemory::USER_OFFSET, 0];
+    let mut table = vec![u64::try_from(1 + regions.len()).unwrap()];
+    table.extend(main);
+    table.extend(regions.iter().flat_map(|region| region.description()));
+    let files: Vec<_> = [alice.memory.file()]
+        .into_iter()
+        .chain(regions.iter().map(|region| region.file.as_fd()))
+        .collect();
+    alice.talk.send_u64(SET_MEM_TABLE, &table, &files);
+}
+
 /// A table has several regions, each with a file and an offset in it.
 #[test]
 fn vhost_user_set_mem_table_regions_begin_anywhere_in_their_files() {
     let back_end = BackEnd::start();
-    let Some((_, mut bob)) = back_end.pair(PLAIN) else { return };
-    let mut alice = back_end.alice(PLAIN);
+    let Some((mut alice, mut bob)) = back_end.pair(PLAIN) else { return };
     let region = Region::new(0, 3 * REGION_BYTES);
-    let base = TestMemory::GUEST_BASE;
-    let main = [base, 2 * RING_BYTES, base + TestMemory::USER_OFFSET, 0];
-    let table = [&[2][..], &main, &region.description()].concat();
 
-    let files = [alice.memory.file(), region.file.as_fd()];
-    alice.talk.send_u64(SET_MEM_TABLE, &table, &files);
+    set_table(&mut alice, &[&region]);
     alice.synchronise();
     await_path(&mut alice, &mut bob);
 
     assert_forwards_from(&region, &mut alice, &mut bob, 1);
+}
+
+/// A buffer is contiguous for the guest: it may cross from one region into the next.
+#[test]
+fn virtio_2_7_5_buffer_may_lie_across_two_regions() {
+    const IN_FIRST: usize = 30;
+    let back_end = BackEnd::start();
+    let Some((mut alice, mut bob)) = back_end.pair(PLAIN) else { return };
+    let first = Region::new(0, 0);
+    let second = Region { guest: first.guest + REGION_BYTES, ..Region::new(1, REGION_BYTES) };
+    set_table(&mut alice, &[&first, &second]);
+    alice.synchronise();
+    await_path(&mut alice, &mut bob);
+
+    let packet = alice.packet(NetHeader::default(), &to_bob(1));
+    let end = REGION_BYTES - u64::try_from(IN_FIRST).unwrap();
+    rustix::io::pwrite(&first.file, &packet[..IN_FIRST], end).unwrap();
+    second.write(&packet[IN_FIRST..]);
+    alice.send_from(first.guest + end, u32::try_from(packet.len()).unwrap());
+
+    assert_eq!(bob.receive().frame, to_bob(1));
 }
 
 /// ADD_MEM_REG adds a region to those that there are, under running rings.

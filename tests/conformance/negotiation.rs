@@ -2,6 +2,7 @@
 //! features, VHOST_USER_PROTOCOL_F_REPLY_ACK).
 
 use virtio::Features;
+use virtio::testing::TestMemory;
 
 use crate::back_end::{BackEnd, with_protocol};
 use crate::guest::PLAIN;
@@ -10,8 +11,8 @@ use crate::protocol::{
     RARP, REPLY_ACK, SET_STATUS, STATUS, Talk, ask, body, reply, send_asking,
 };
 use crate::support::messages::{
-    GET_FEATURES, GET_PROTOCOL_FEATURES, NET_SET_MTU, SEND_RARP, SET_FEATURES, SET_OWNER,
-    SET_PROTOCOL_FEATURES, SET_VRING_NUM,
+    GET_FEATURES, GET_PROTOCOL_FEATURES, NET_SET_MTU, SEND_RARP, SET_FEATURES, SET_MEM_TABLE,
+    SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_NUM,
 };
 use crate::support::{ALICE, BROADCAST};
 
@@ -78,6 +79,18 @@ fn vhost_user_reply_ack_is_zero_for_what_was_carried_out() {
     let wanted = body(&[Features::VERSION_1.0 | PROTOCOL_FEATURES]);
 
     assert_eq!(ask(&mut talk, SET_FEATURES, &wanted, &[]), Some(0));
+}
+
+/// The same for a message with descriptors: the acknowledgement says that the memory is mapped.
+#[test]
+fn vhost_user_reply_ack_of_a_memory_table_is_zero() {
+    let Some(back_end) = with_protocol(REPLY_ACK) else { return };
+    let mut talk = agreed(&back_end, REPLY_ACK);
+    let memory = TestMemory::new(1 << 20);
+    let base = TestMemory::GUEST_BASE;
+    let table = body(&[1, base, 1 << 20, base + TestMemory::USER_OFFSET, 0]);
+
+    assert_eq!(ask(&mut talk, SET_MEM_TABLE, &table, &[memory.file()]), Some(0));
 }
 
 /// An acknowledgement is a reply like any other: same request, reply bit, 64 bits.

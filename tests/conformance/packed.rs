@@ -8,7 +8,7 @@ use virtio::offload::NetHeader;
 use virtio::testing::Buffer;
 
 use crate::back_end::BackEnd;
-use crate::guest::{Guest, PLAIN, Plan};
+use crate::guest::{Guest, PLAIN, Plan, send_after_pauses};
 use crate::support::{ALICE, BOB, frame, wait_for};
 
 const PACKED: Plan = PLAIN.with(Features::RING_PACKED);
@@ -253,4 +253,29 @@ fn virtio_2_8_10_device_event_flags_are_never_3() {
 
     assert!(alice.receiveq().word(DEVICE_AREA, EVENT_FLAGS) <= 2);
     assert!(alice.transmitq().word(DEVICE_AREA, EVENT_FLAGS) <= 2);
+}
+
+/// A receive buffer may lie in an indirect table.
+#[test]
+fn virtio_2_8_7_receive_buffer_in_an_indirect_table_is_written() {
+    let back_end = BackEnd::start();
+    if !back_end.offers(INDIRECT.features) {
+        return;
+    }
+    let few = Plan { posted: 0, ..INDIRECT };
+    let (mut alice, mut bob) = (back_end.alice(INDIRECT), back_end.bob(few));
+
+    assert_eq!(bob.receive_in_table(|| alice.send(&to_bob(1))), to_bob(1));
+}
+
+/// A driver that kicks only when the device's flags say so, after pauses of any length, is served.
+#[test]
+fn virtio_2_8_10_driver_that_kicks_only_when_asked_is_served() {
+    send_after_pauses(PACKED);
+}
+
+/// The same when the device waits for a descriptor.
+#[test]
+fn virtio_2_8_10_driver_that_kicks_at_the_device_event_alone_is_served() {
+    send_after_pauses(EVENT_IDX);
 }

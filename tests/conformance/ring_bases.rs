@@ -6,6 +6,9 @@ use virtio::Features;
 use crate::back_end::{BackEnd, await_path};
 use crate::driver::Ring;
 use crate::guest::{PLAIN, Plan, RECEIVEQ, TRANSMITQ, assert_forwards, to_bob};
+use crate::support::messages::{
+    GET_VRING_BASE, SET_FEATURES, SET_OWNER, SET_VRING_BASE, SET_VRING_NUM,
+};
 
 const PACKED: Plan = PLAIN.with(Features::RING_PACKED);
 
@@ -158,4 +161,19 @@ fn vhost_user_set_vring_base_of_a_new_packed_ring_has_wrap_counters_of_one() {
 
     assert_eq!(Ring::initial_base(PACKED.features), 0x8000_8000);
     assert_forwards(&mut alice, &mut bob, 1);
+}
+
+/// A ring that has been given a base and was never kicked stands at that base.
+#[test]
+fn vhost_user_get_vring_base_of_a_ring_that_never_ran_is_what_was_set() {
+    let back_end = BackEnd::start();
+    let mut talk = back_end.talk();
+    talk.send(SET_OWNER, &[], &[]);
+    talk.send_u64(SET_FEATURES, &[Features::VERSION_1.0], &[]);
+    talk.send_vring(SET_VRING_NUM, RECEIVEQ.into(), 256);
+    talk.send_vring(SET_VRING_BASE, RECEIVEQ.into(), 77);
+
+    talk.send_vring(GET_VRING_BASE, RECEIVEQ.into(), 0);
+
+    assert_eq!(talk.reply()[4..], 77u32.to_le_bytes());
 }

@@ -5,7 +5,7 @@ use virtio::offload::NetHeader;
 use virtio::testing::Buffer;
 
 use crate::back_end::BackEnd;
-use crate::guest::{Guest, PLAIN, Plan};
+use crate::guest::{Guest, PLAIN, Plan, send_after_pauses};
 use crate::support::{ALICE, BOB, frame, wait_for};
 
 const INDIRECT: Plan = PLAIN.with(Features::RING_INDIRECT_DESC);
@@ -277,4 +277,30 @@ fn virtio_2_7_9_buffers_come_back_in_order() {
     let element = u64::from((before + 19) % PLAIN.entries);
     assert_eq!(ring.driver.used_index(), before + 20);
     assert_eq!(ring.word(DEVICE_AREA, 4 + 8 * element), first + 19, "the last head");
+}
+
+/// A receive buffer may lie in an indirect table.
+#[test]
+fn virtio_2_7_5_3_receive_buffer_in_an_indirect_table_is_written() {
+    let back_end = BackEnd::start();
+    if !back_end.offers(INDIRECT.features) {
+        return;
+    }
+    let few = Plan { posted: 0, ..INDIRECT };
+    let (mut alice, mut bob) = (back_end.alice(INDIRECT), back_end.bob(few));
+
+    assert_eq!(bob.receive_in_table(|| alice.send(&to_bob(1))), to_bob(1));
+}
+
+/// A device asks to be notified before it stops looking: a driver that kicks only when asked, after
+/// pauses of any length, is served.
+#[test]
+fn virtio_2_7_10_2_driver_that_kicks_only_when_asked_is_served() {
+    send_after_pauses(PLAIN);
+}
+
+/// The same with EVENT_IDX, where the device says which entry it waits for.
+#[test]
+fn virtio_2_7_10_2_driver_that_kicks_at_avail_event_alone_is_served() {
+    send_after_pauses(EVENT_IDX);
 }
