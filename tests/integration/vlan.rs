@@ -1,10 +1,15 @@
 //! VLANs as interface.md has them, seen by tcpdump on the uplink's side: by an independent parser.
 
-use crate::support::front_end::FrontEnd;
+use serde_json::json;
+
+use crate::support::front_end::{FrontEnd, RING_ENTRIES};
 use crate::support::packet_socket::PacketSocket;
-use crate::support::switch::Switch;
+use crate::support::switch::{Switch, guests};
 use crate::support::wire::{Sniffer, Wire};
-use crate::support::{ALICE, BROADCAST, frame, tagged, wait_for};
+use crate::support::{ALICE, BOB, BROADCAST, frame, tagged, wait_for};
+
+/// Changes of a VLAN while frames are on their way.
+const CHANGES: usize = 400;
 
 const OUTSIDER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0xee];
 
@@ -184,4 +189,27 @@ fn reserved_group_addresses_are_not_forwarded() {
     let line = lab.seen_from_guest(&frame([1, 0x80, 0xc2, 0, 0, 0x10], ALICE, &[0; 46]));
 
     assert!(line.contains("vlan 100"), "{line}");
+}
+
+#[test]
+fn guest_that_has_left_a_vlan_gets_no_frame_that_was_on_its_way() {
+    let config = format!("[threads]\ncores = [0, 1]\n{}", guests(&["alice", "bob"]));
+    let switch = Switch::with_config(&config);
+    let mut alice = FrontEnd::plug_in(&switch.path("alice.sock"));
+    let mut bob = FrontEnd::plug_in(&switch.path("bob.sock"));
+    let mut rpc = switch.connect();
+
+    for vlan in [2, 1].into_iter().cycle().take(CHANGES) {
+        bob.send(&frame(ALICE, BOB, &[1; 46]));
+        (0..RING_ENTRIES).for_each(|_| alice.send(&frame(BOB, ALICE, &[2; 46])));
+        let answer = rpc.call("port.set", &json!({ "name": "bob", "access": vlan }));
+        assert!(answer.get("error").is_none(), "{answer}");
+        alice.await_sent();
+        while let Some((_, got)) = bob.try_receive() {
+            assert!(got == frame(BOB, ALICE, &[2; 46]), "in VLAN {vlan}: {got:02x?}");
+        }
+    }
+
+    let lost = switch.drops("bob", "port_left_vlan");
+    println!("{lost} frames were on their way when Bob left, in {CHANGES} changes");
 }

@@ -62,8 +62,13 @@ impl PollThread {
     fn order_lent(&mut self, at: usize, lent: &Lent, taken_by: u8) {
         match lent.target {
             Target::One(id, pair) => {
-                if self.port(id).is_none() {
+                let Some(port) = self.port(id) else {
                     self.orphans.count_drops(DropReason::PortRemoved, 1);
+                    return;
+                };
+                // It was when the frame was decided; this thread may know better.
+                if !self.bridge.flood_members(lent.forward.vid).contains(id.slot) {
+                    port.counters.count_drops(DropReason::PortLeftVlan, 1);
                     return;
                 }
                 self.order_here(id.slot, pair, at, &lent.forward, 0);

@@ -85,6 +85,8 @@ drop_reasons! {
     HandoverFull, Egress, "handover_full";
     /// The port was removed while the frame was on its way to it.
     PortRemoved, Egress, "port_removed";
+    /// The port left the frame's VLAN while the frame was on its way to it.
+    PortLeftVlan, Egress, "port_left_vlan";
 }
 
 impl DropReason {
