@@ -215,10 +215,11 @@ impl GuestPort {
         self.note_state();
     }
 
-    /// Forgets the front end and all it gave.
+    /// Forgets the front end and all it gave. The socket closes last: whoever sees it closed may use
+    /// the rings' memory for something else, or read in them where they stand.
     fn end(&mut self, datapath: &mut Datapath) {
-        self.session = None;
         self.guest.attached(datapath, self.id).detach();
+        self.session = None;
         if self.guest.offers_again() {
             let line = "the front end left an offer without offloads: its guest may have some, so \
                         that they are on offer when it comes back";

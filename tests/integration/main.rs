@@ -16,6 +16,7 @@ mod offloads;
 mod readme;
 mod restart;
 mod rights;
+mod sessions;
 mod support;
 mod take_over;
 mod tap;

@@ -1,5 +1,6 @@
 //! A guest in this process: a vhost-user front end with its driver and memory.
 
+mod changes;
 mod migration;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -150,9 +151,13 @@ impl FrontEnd {
         self.conversation.send_u64(REM_MEM_REG, &self.region(), &[]);
     }
 
-    /// Padding, guest address, size, user address, offset in the file.
     fn region(&self) -> [u64; 5] {
-        let map = self.memory.map();
+        Self::region_of(&self.memory)
+    }
+
+    /// Padding, guest address, size, user address, offset in the file.
+    fn region_of(memory: &TestMemory) -> [u64; 5] {
+        let map = memory.map();
         let guest = map.regions()[0].guest_address();
         [0, guest, map.regions()[0].size_bytes(), guest + TestMemory::USER_OFFSET, 0]
     }
@@ -313,6 +318,8 @@ impl FrontEnd {
     fn try_receive_told_on(&mut self, pair: usize) -> Option<Received> {
         let features = self.manner.features;
         let first = self.take_buffer(pair)?;
+        let is_whole = first.len() >= features.net_header_bytes();
+        assert!(is_whole, "{} bytes in a buffer of receiveq {pair}, {features:?}", first.len());
         let (head, start) = first.split_at(features.net_header_bytes());
         let mut net_header = [0; 12];
         net_header[..head.len()].copy_from_slice(head);
