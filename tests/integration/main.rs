@@ -17,6 +17,7 @@ mod readme;
 mod restart;
 mod rights;
 mod sessions;
+mod soak;
 mod support;
 mod take_over;
 mod tap;

@@ -1,0 +1,306 @@
+//! A guest of the soak: its driver, what became of it, and what it has sent and got.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use virtio::testing::TestMemory;
+
+use super::manners::MANNERS;
+use super::story::Chance;
+use super::traffic::{Label, Ledger, Receipt, WIRE, address};
+use super::watch::{PollThreads, Watch};
+use crate::support::BROADCAST;
+use crate::support::front_end::{FrontEnd, RING_ENTRIES};
+
+/// Where memory is plugged: behind what the rings of a guest can need.
+const PLUGGED_AT: u64 = 0x1_0000_0000;
+
+/// Its size.
+const PLUGGED_BYTES: u64 = 1 << 20;
+
+/// Frames that a pair sends or takes in one go.
+const AT_ONCE: usize = 24;
+
+/// How often in one go.
+const TEASED_TIMES: usize = 2;
+
+/// After this a queue is polled in vain for the shortest time (`Patience` of the data path): 2 to
+/// the power of 15 ticks of the processor, 8 to 16 µs.
+const SILENCE: Duration = Duration::from_millis(2);
+
+/// The longest time between two frames that are to fall in just then.
+const LONGEST_PAUSE_NANOSECONDS: usize = 30_000;
+
+/// Most bytes of a frame's pattern: the frame stays under 1,500 bytes.
+const PATTERN_BYTES: usize = 1_400;
+
+/// What all guests have in common.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Time {
+    pub(super) ms: u32,
+    /// How often a port's VLAN was changed.
+    pub(super) epoch: u32,
+    /// How often the switch was killed.
+    pub(super) kills: u32,
+    /// Nobody can expect to be served now.
+    pub(super) is_grace: bool,
+}
+
+/// One queue pair.
+#[derive(Debug, Default)]
+pub(super) struct Pair {
+    /// Frames sent ever.
+    sent: u64,
+    /// Of them, those that were in rings that were laid out anew.
+    abandoned: u64,
+    /// It is switched off until this step.
+    pub(super) off_until: Option<u64>,
+    /// Its driver waits for a call.
+    is_asleep: bool,
+    served: Watch,
+    called: Watch,
+}
+
+/// One guest. What is wrong with it lasts until a step.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) index: u8,
+    pub(super) name: String,
+    pub(super) socket: PathBuf,
+    pub(super) front_end: FrontEnd,
+    pub(super) is_packed: bool,
+    pub(super) pairs: Vec<Pair>,
+    pub(super) vlan: u16,
+    pub(super) away_until: Option<u64>,
+    pub(super) no_memory_until: Option<u64>,
+    /// It does not read what it gets.
+    pub(super) deaf_until: Option<u64>,
+    pub(super) has_port: bool,
+    pub(super) plugged: Option<Arc<TestMemory>>,
+    pub(super) received: u64,
+}
+
+impl Guest {
+    /// Plugs one in.
+    pub(super) fn plug_in(index: u8, name: String, socket: PathBuf) -> Self {
+        let manner = MANNERS[usize::from(index)];
+        let front_end = FrontEnd::plug_in_as(&socket, manner);
+        let pairs = (0..manner.queue_pairs).map(|_| Pair::default()).collect();
+        Self {
+            index,
+            name,
+            socket,
+            front_end,
+            is_packed: manner.features.contains(virtio::Features::RING_PACKED),
+            pairs,
+            vlan: 1,
+            away_until: None,
+            no_memory_until: None,
+            deaf_until: None,
+            has_port: true,
+            plugged: None,
+            received: 0,
+        }
+    }
+
+    /// Ends the session, with all rings running or not.
+    pub(super) fn hang_up(&mut self, is_sudden: bool) {
+        if is_sudden {
+            self.front_end.vanish();
+        } else {
+            self.front_end.leave();
+        }
+    }
+
+    /// Says whether the switch is to serve it.
+    pub(super) const fn is_served(&self) -> bool {
+        self.away_until.is_none() && self.no_memory_until.is_none()
+    }
+
+    /// Frames that the switch has taken from it.
+    pub(super) fn given_back(&mut self) -> u64 {
+        let front_end = &mut self.front_end;
+        let of_pair = |(number, pair): (usize, &Pair)| {
+            pair.sent - pair.abandoned - u64::from(front_end.in_flight_on(number))
+        };
+        self.pairs.iter().enumerate().map(of_pair).sum()
+    }
+
+    /// Says whether all that it sent was taken, and it has taken all that came.
+    pub(super) fn is_done(&mut self) -> bool {
+        let front_end = &mut self.front_end;
+        (0..self.pairs.len())
+            .all(|pair| front_end.in_flight_on(pair) == 0 && !front_end.has_received(pair))
+    }
+
+    /// Sends some frames to anybody.
+    pub(super) fn send(&mut self, chance: &mut Chance, time: Time) {
+        for number in 0..self.pairs.len() {
+            let room = usize::from(RING_ENTRIES - self.front_end.in_flight_on(number));
+            (0..chance.below(AT_ONCE).min(room)).for_each(|_| self.send_one(number, chance, time));
+        }
+    }
+
+    fn send_one(&mut self, number: usize, chance: &mut Chance, time: Time) {
+        let to = self.anybody(chance);
+        let length = [0, chance.below(64), chance.below(PATTERN_BYTES)][chance.below(3)];
+        let pair = &mut self.pairs[number];
+        pair.sent += 1;
+        let label = Label {
+            guest: self.index,
+            pair: u8::try_from(number).unwrap(),
+            vlan: self.vlan,
+            epoch: time.epoch,
+            kills: time.kills,
+            number: pair.sent,
+            ms: time.ms,
+        };
+        let frame = label.frame(to, u16::try_from(length).unwrap());
+        self.front_end.send_on(number, &frame);
+    }
+
+    /// Sends frames just when its poll thread may be about to look at the ring no more: one after
+    /// a silence after which it looks for the shortest time, and one about that time later. What
+    /// is forgotten then is forgotten for good, so nothing else happens until it is served.
+    pub(super) fn tease(&mut self, chance: &mut Chance, threads: &mut PollThreads, time: Time) {
+        if !self.is_served() || time.is_grace {
+            return;
+        }
+        let number = chance.below(self.pairs.len());
+        for _ in 0..TEASED_TIMES {
+            let nanoseconds = chance.below(LONGEST_PAUSE_NANOSECONDS);
+            let pause = Duration::from_nanos(u64::try_from(nanoseconds).unwrap());
+            self.await_served(number, threads, time);
+            std::thread::sleep(SILENCE);
+            self.send_one(number, chance, time);
+            self.await_served(number, threads, time);
+            let start = Instant::now();
+            while start.elapsed() < pause {}
+            self.send_one(number, chance, time);
+        }
+        self.await_served(number, threads, time);
+    }
+
+    fn await_served(&mut self, pair: usize, threads: &mut PollThreads, time: Time) {
+        while self.front_end.in_flight_on(pair) > 0 {
+            threads.sample();
+            self.check_served(threads, time);
+            // The core may be the poll thread's.
+            std::thread::yield_now();
+        }
+    }
+
+    /// The address of some pair of another, or of all.
+    fn anybody(&self, chance: &mut Chance) -> [u8; 6] {
+        let others = u8::try_from(MANNERS.len()).unwrap();
+        let number = u8::try_from(chance.below(100)).unwrap();
+        match number {
+            0..2 => BROADCAST,
+            2..12 => address(WIRE, 0),
+            _ => {
+                let other = (self.index + 1 + number % (others - 1)) % others;
+                let pairs = usize::from(MANNERS[usize::from(other)].queue_pairs);
+                address(other, u8::try_from(chance.below(pairs)).unwrap())
+            }
+        }
+    }
+
+    /// Takes what has come, unless it sleeps and is not called.
+    pub(super) fn receive(&mut self, ledger: &mut Ledger, time: Time) {
+        for pair in 0..self.pairs.len() {
+            if self.pairs[pair].is_asleep && !self.front_end.was_called(pair) {
+                continue;
+            }
+            self.pairs[pair].is_asleep = false;
+            let taken = self.take(pair, AT_ONCE, ledger, time);
+            self.pairs[pair].is_asleep = taken == 0 && self.front_end.lie_down(pair);
+        }
+    }
+
+    fn take(&mut self, pair: usize, most: usize, ledger: &mut Ledger, time: Time) -> usize {
+        let receipt = Receipt {
+            guest: self.index,
+            pair: u8::try_from(pair).unwrap(),
+            vlan: self.vlan,
+            epoch: time.epoch,
+            kills: time.kills,
+            ms: time.ms,
+        };
+        for taken in 0..most {
+            let Some(frame) = self.front_end.try_receive_from(pair) else { return taken };
+            ledger.note(&frame, receipt);
+            self.received += 1;
+        }
+        most
+    }
+
+    /// Takes all that is there, and gives up what was sent and not taken: before rings are laid
+    /// out anew, when nobody works them.
+    pub(super) fn harvest(&mut self, ledger: &mut Ledger, time: Time) {
+        for pair in 0..self.pairs.len() {
+            self.take(pair, usize::MAX, ledger, time);
+            self.pairs[pair].abandoned += u64::from(self.front_end.in_flight_on(pair));
+        }
+    }
+
+    /// All its drivers are awake: they look at their rings unasked.
+    pub(super) fn wake_up(&mut self) {
+        self.forget_watches();
+        self.pairs.iter_mut().for_each(|pair| pair.is_asleep = false);
+    }
+
+    /// Begins anew to measure how long it waits: there are other poll threads.
+    pub(super) fn forget_watches(&mut self) {
+        for pair in &mut self.pairs {
+            pair.served.rest();
+            pair.called.rest();
+        }
+    }
+
+    /// A session begins, in which everything is as it should be.
+    pub(super) fn begin_session(&mut self) {
+        self.wake_up();
+        self.plugged = None;
+        self.away_until = None;
+        self.no_memory_until = None;
+        self.pairs.iter_mut().for_each(|pair| pair.off_until = None);
+    }
+
+    /// Adds memory, or takes it away again.
+    pub(super) fn change_memory(&mut self) {
+        if let Some(memory) = self.plugged.take() {
+            self.front_end.unplug_memory(&memory);
+        } else {
+            let memory = TestMemory::with_regions(&[(PLUGGED_AT, PLUGGED_BYTES)]);
+            self.front_end.plug_memory(&memory);
+            self.plugged = Some(memory);
+        }
+        self.front_end.synchronise();
+    }
+
+    /// Panics if it waits for a poll thread that has forgotten it.
+    pub(super) fn check_served(&mut self, threads: &PollThreads, time: Time) {
+        let is_served = self.is_served() && !time.is_grace;
+        for (number, pair) in self.pairs.iter_mut().enumerate() {
+            if is_served && self.front_end.in_flight_on(number) > 0 {
+                let mark = self.front_end.given_back_on(number).into();
+                if let Some(waited) = pair.served.look(mark, threads) {
+                    panic!("{}: transmitq {number} was not served for {waited}", self.name);
+                }
+            } else {
+                pair.served.rest();
+            }
+            if is_served && pair.is_asleep && self.front_end.has_received(number) {
+                let was_called = self.front_end.was_called(number);
+                pair.is_asleep = !was_called;
+                let waited = pair.called.look(0, threads).filter(|_| !was_called);
+                if let Some(waited) = waited {
+                    panic!("{}: receiveq {number} was not called for {waited}", self.name);
+                }
+            } else {
+                pair.called.rest();
+            }
+        }
+    }
+}
