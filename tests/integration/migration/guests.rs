@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::support::guest::{Guest, Plan};
 use crate::support::switch::Switch;
-use crate::support::wait_at_most;
 use crate::support::wire::Wire;
+use crate::support::{wait_at_most, wait_for};
 
 const VM: &str = "[[port]]\nname = 'vm'\ntype = 'vhost-user'\nsocket = 'DIR/vm.sock'\n";
 
@@ -147,27 +147,13 @@ fn guest_moves_to_another_switch_and_back_under_a_flow_both_ways() {
     let mut guest = Guest::boot(plan(&[]), &site.a.path("vm.sock"), &directory);
     guest.await_booted();
     guest.run(20, "sh -c 'until netstat -ltn | grep -q :5201; do sleep 0.1; done'");
-    let iperf = |site: &Site| {
-        let mut iperf = site.wire.command("iperf3");
-        iperf.args([
-            "--client",
-            &Guest::address(1),
-            "--bidir",
-            "--time",
-            "15",
-            "--interval",
-            "0.1",
-        ]);
-        iperf.arg("--json").stdout(Stdio::piped()).spawn().unwrap()
-    };
-
     let ways = [(Which::B, ["left", "vm"]), (Which::A, ["vm", "right"])];
     let mut least_ms = f64::INFINITY;
     for (moves, (to, [at_a, at_b])) in ways.iter().cycle().take(MOST_MOVES).enumerate() {
         if moves >= ways.len() && least_ms < ALLOWED_MS {
             break;
         }
-        let flow = iperf(&site);
+        let flow = begin_flow(&site);
         let (moved, missed_ms) = site.migrate(guest, to, &[]);
         (guest, least_ms) = (moved, least_ms.min(missed_ms));
         let flow = flow.wait_with_output().unwrap();
@@ -190,6 +176,20 @@ fn guest_moves_to_another_switch_and_back_under_a_flow_both_ways() {
         assert_eq!([&site.a, &site.b].map(|switch| switch.counter("vm", "faults")), [0, 0]);
     }
     assert!(least_ms < ALLOWED_MS, "{least_ms} ms longer than QEMU stopped it");
+}
+
+/// Starts TCP streams both ways between the outside and the guest. A server of iperf3 listens anew
+/// after each client, and resets one that comes meanwhile; that one ends at once, and the next is
+/// sent.
+fn begin_flow(site: &Site) -> Child {
+    wait_for("the guest's iperf3", || {
+        let mut iperf = site.wire.command("iperf3");
+        iperf.args(["--client", &Guest::address(1), "--bidir", "--time", "15"]);
+        iperf.args(["--interval", "0.1", "--json"]).stdout(Stdio::piped());
+        let mut flow = iperf.spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+        flow.try_wait().unwrap().is_none().then_some(flow)
+    })
 }
 
 /// How long nothing came either way, in steps of a tenth of a second.
