@@ -128,6 +128,23 @@ impl Room {
         count
     }
 
+    /// Writes twelve bytes, little-endian, if they fit, and says whether they did. They never lie in
+    /// memory on the way: a load from where they were just stored in parts would wait until all stores
+    /// before it are done, those to other processors' lines among them.
+    #[inline]
+    pub fn write_words(&mut self, first: u64, second: u32) -> bool {
+        if self.length_bytes < 12 {
+            return false;
+        }
+        // SAFETY: `self.start` has twelve writable bytes by the promise of `new`.
+        unsafe { self.start.cast::<[u8; 8]>().write_unaligned(first.to_le_bytes()) };
+        let behind = self.start.wrapping_add(8);
+        // SAFETY: the last four of these bytes.
+        unsafe { behind.cast::<[u8; 4]>().write_unaligned(second.to_le_bytes()) };
+        self.advance(12);
+        true
+    }
+
     /// Writes `count` zero bytes, or as many as fit. Pads short frames.
     pub fn write_zeros(&mut self, count: usize) {
         let count = count.min(self.length_bytes as usize);

@@ -13,6 +13,7 @@
 use frame::{Completing, Room};
 
 use super::Receive;
+use crate::first_bytes::MAX_NET_HEADER_BYTES;
 use crate::memory::Piece;
 use crate::offload::NetHeader;
 use crate::vring::Ring;
@@ -41,18 +42,25 @@ impl<R: Ring> Receive<R> {
     ) {
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_MERGED")]
         let num_buffers = chains as u16;
+        let (first, second) = net_header.to_words(num_buffers);
         // Behind the end of the header where it has ten bytes, and then not sent.
-        let header = net_header.to_bytes(num_buffers);
-        let mut header = &header[..self.net_header_bytes];
+        let bytes = net_header.to_bytes(num_buffers);
+        let mut header = &bytes[..self.net_header_bytes];
         for _ in 0..chains {
             let Some((chain, pieces)) = self.ahead.take() else { break };
             let mut written_bytes = 0usize;
             for piece in pieces {
                 // SAFETY: this queue holds the map.
                 let mut room = unsafe { room(piece) };
-                let count = room.write(header);
-                header = &header[count..];
-                written_bytes += count + copy(&mut room);
+                if header.len() == MAX_NET_HEADER_BYTES && room.write_words(first, second) {
+                    written_bytes += MAX_NET_HEADER_BYTES;
+                    header = &[];
+                } else if !header.is_empty() {
+                    let count = room.write(header);
+                    written_bytes += count;
+                    header = &header[count..];
+                }
+                written_bytes += copy(&mut room);
             }
             self.chains.log_pieces(pieces, written_bytes);
             #[expect(clippy::cast_possible_truncation, reason = "at most header and frame")]
