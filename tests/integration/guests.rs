@@ -9,6 +9,8 @@ mod offloads;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use virtio::Features;
+
 use crate::support::guest::{Guest, Plan};
 use crate::support::switch::Switch;
 use crate::support::wire::Wire;
@@ -113,11 +115,7 @@ fn guest_with_packed_rings_talks_to_one_with_split_rings() {
     let mut vm2 = Guest::boot(split, &switch.path("vm2.sock"), &directory);
     vm1.await_booted();
     vm2.await_booted();
-    let shown: serde_json::Value =
-        serde_json::from_str(&switch.run(&["port", "show", "vm1", "--json"])).unwrap();
-    let features = shown["features"].as_str().expect("features are shown");
-    let features = u64::from_str_radix(features.trim_start_matches("0x"), 16).unwrap();
-    assert_ne!(features & 1 << 34, 0, "{shown}");
+    assert!(switch.features("vm1").contains(Features::RING_PACKED));
 
     ping(&mut vm1, 2);
     transfer(&mut vm1, &mut vm2, 2);
@@ -227,11 +225,7 @@ fn guests_with_two_queues_exchange_tcp_and_switch_queues_while_they_ping() {
     let switch = Switch::with_config(&format!("[threads]\ncores = [0, 1]\n{CONFIG}"));
     let (mut vm1, mut vm2) = pair(&switch, 2);
     let await_enabled = |rings: u32| {
-        wait_for("the rings", || {
-            let shown = switch.run(&["port", "show", "vm1", "--json"]);
-            let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
-            (shown["rings_enabled"] == rings).then_some(())
-        });
+        wait_for("the rings", || (switch.shown("vm1")["rings_enabled"] == rings).then_some(()));
     };
 
     ping(&mut vm1, 2);

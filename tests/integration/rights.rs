@@ -73,8 +73,7 @@ fn port_takes_front_ends_of_its_owner_and_group_and_no_others() {
 
     assert_eq!(may, [false, true, true, false]);
     for (port, sessions) in [("default", 0), ("owner", 1), ("group", 1), ("closed", 0)] {
-        let shown = switch.run(&["port", "show", port, "--json"]);
-        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let shown = switch.shown(port);
         assert_eq!(shown["sessions"], sessions, "{shown}");
     }
 }

@@ -100,9 +100,7 @@ fn port_says_its_mode_and_what_its_interface_dropped() {
     let wire = Wire::new();
     let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
     let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
-    let shown = || -> serde_json::Value {
-        serde_json::from_str(&switch.run(&["port", "show", "up", "--json"])).unwrap()
-    };
+    let shown = || switch.shown("up");
     assert_eq!(shown()["mode"], "copy");
     assert_eq!(shown()["interface"]["tx_dropped"], 0);
 

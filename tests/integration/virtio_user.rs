@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
 use virtio::Features;
 
 use crate::support::switch::Switch;
@@ -127,8 +126,7 @@ impl Testpmd {
         wait_at_most(Duration::from_secs(30), "all rings", || {
             assert_eq!(self.child.try_wait().unwrap(), None, "{}", self.said());
             let run = |port| {
-                let shown = switch.run(&["port", "show", port, "--json"]);
-                let shown: Value = serde_json::from_str(&shown).unwrap();
+                let shown = switch.shown(port);
                 shown["rings_running"] == 2 * queues && shown["rings_enabled"] == 2 * queues
             };
             (run("a") && run("b")).then_some(())
@@ -178,9 +176,7 @@ fn circulate(manner: Manner) {
     let mut testpmd = Testpmd::start(&switch, manner);
     testpmd.forward(&switch, manner.queues, "start tx_first");
     await_frames(&switch, &mut testpmd);
-    let shown: Value = serde_json::from_str(&switch.run(&["port", "show", "a", "--json"])).unwrap();
-    let features = shown["features"].as_str().unwrap().trim_start_matches("0x");
-    let features = Features(u64::from_str_radix(features, 16).unwrap());
+    let (shown, features) = (switch.shown("a"), switch.features("a"));
     let output = testpmd.finish();
 
     assert!(features.contains(manner.features()), "{manner:?}: {shown}");
@@ -240,8 +236,7 @@ fn front_end_carries_on_after_the_switch_was_killed() {
         wait_for("the ports", || {
             testpmd.tell("show port info all");
             std::thread::sleep(Duration::from_millis(200));
-            let is_up = |port| switch.run(&["port", "show", port, "--json"]).contains("\"up\"");
-            (is_up("a") && is_up("b")).then_some(())
+            (switch.is_up("a") && switch.is_up("b")).then_some(())
         });
 
         await_frames(&switch, &mut testpmd);

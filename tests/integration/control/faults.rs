@@ -25,8 +25,7 @@ fn with_broken_ring() -> (Switch, FrontEnd) {
 fn broken_ring_is_in_what_is_shown_of_its_port() {
     let (switch, _mallory) = with_broken_ring();
 
-    let shown: Value =
-        serde_json::from_str(&switch.run(&["port", "show", "mallory", "--json"])).unwrap();
+    let shown = switch.shown("mallory");
     let table = switch.run(&["port", "show", "mallory"]);
 
     assert_eq!((&shown["faults"], &shown["rings_running"]), (&1.into(), &1.into()), "{shown}");
@@ -49,8 +48,7 @@ fn statistics_have_a_line_for_a_broken_ring_and_for_that_port_alone() {
 fn port_without_a_broken_ring_has_no_last_fault() {
     let switch = Switch::with_config(&guests(&["alice"]));
 
-    let shown: Value =
-        serde_json::from_str(&switch.run(&["port", "show", "alice", "--json"])).unwrap();
+    let shown = switch.shown("alice");
 
     assert_eq!((&shown["faults"], &shown["last_fault"]), (&Value::from(0), &Value::Null));
 }

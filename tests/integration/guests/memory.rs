@@ -8,9 +8,7 @@ const MIB: u64 = 1 << 20;
 
 /// Bytes of memory that a port's guest shares.
 fn shared_bytes(switch: &Switch, port: &str) -> u64 {
-    let shown = switch.run(&["port", "show", port, "--json"]);
-    let shown: Value = serde_json::from_str(&shown).unwrap();
-    shown["memory_bytes"].as_u64().unwrap()
+    switch.shown(port)["memory_bytes"].as_u64().unwrap()
 }
 
 fn await_shared(switch: &Switch, bytes: u64) {

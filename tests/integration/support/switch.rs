@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use virtio::Features;
 
 use super::{PATIENCE, wait_for};
 
@@ -184,10 +185,26 @@ impl Switch {
         self.statistics(port)["drops"][reason].as_u64().unwrap_or(0)
     }
 
+    /// What is told of a port.
+    pub(crate) fn shown(&self, port: &str) -> Value {
+        serde_json::from_str(&self.run(&["port", "show", port, "--json"])).unwrap()
+    }
+
+    /// The features that a port's driver has acknowledged.
+    pub(crate) fn features(&self, port: &str) -> Features {
+        let shown = self.shown(port);
+        let features = shown["features"].as_str().expect("features are shown");
+        Features(u64::from_str_radix(features.trim_start_matches("0x"), 16).unwrap())
+    }
+
+    /// Says whether a port's front end has started its rings.
+    pub(crate) fn is_up(&self, port: &str) -> bool {
+        self.shown(port)["state"] == "up"
+    }
+
     /// Waits until a port's front end has started its rings.
     pub(crate) fn await_up(&self, port: &str) {
-        let is_up = || self.run(&["port", "show", port, "--json"]).contains("\"up\"");
-        wait_for(&format!("port {port}"), || is_up().then_some(()));
+        wait_for(&format!("port {port}"), || self.is_up(port).then_some(()));
     }
 
     /// Open descriptors, threads, and resident anonymous memory in KiB.
