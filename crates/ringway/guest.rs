@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datapath::frame::PortId;
-use datapath::{Datapath, PeerEventfd, PortTraits, StartedVring};
+use datapath::{Datapath, NotAnEventfd, PeerCall, PeerEventfd, PortTraits, StartedVring};
 use vhost_user::{MemoryRegion, Refused};
 use virtio::{DirtyLog, Features, MemoryMap, QueueSize};
 
@@ -67,9 +67,9 @@ struct Vring {
     base: u32,
     /// `Some(None)`: the driver never kicks.
     kick: Option<Option<PeerEventfd>>,
-    call: Option<PeerEventfd>,
+    call: Option<PeerCall>,
     /// Where the front end hears that the ring is broken.
-    err: Option<PeerEventfd>,
+    err: Option<PeerCall>,
     is_enabled: bool,
     is_running: bool,
     /// It was started, and its guest broke its rules: it does nothing until it is started anew.
@@ -289,15 +289,15 @@ impl Attached<'_> {
         self.reconcile(index)
     }
 
-    /// The eventfd that a front end sent. Anything else is closed, as if it had sent none.
-    fn eventfd(
+    /// What a front end sent to notify by. Anything else is closed, as if it had sent none.
+    fn notifier<T: TryFrom<OwnedFd, Error = NotAnEventfd>>(
         &mut self,
         index: u16,
         what: &str,
         descriptor: Option<OwnedFd>,
-    ) -> Option<PeerEventfd> {
-        match PeerEventfd::try_from(descriptor?) {
-            Ok(eventfd) => Some(eventfd),
+    ) -> Option<T> {
+        match T::try_from(descriptor?) {
+            Ok(notifier) => Some(notifier),
             Err(error) => {
                 let cause = one_line(&error);
                 let complaint = format!("{what} descriptor of ring {index} not used: {cause}");

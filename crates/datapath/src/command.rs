@@ -11,6 +11,7 @@ use bridge::VlanPolicy;
 use frame::PortId;
 use virtio::{QueueFault, ReceiveQueue, TransmitQueue, VringLog};
 
+use crate::call::PeerCall;
 use crate::counters::Counters;
 use crate::eventfd::PeerEventfd;
 use crate::queue::{Kind, Receiveq, Transmitq};
@@ -54,7 +55,7 @@ pub(crate) struct StartVring {
     pub(crate) vring: Vring,
     pub(crate) size: usize,
     pub(crate) kick: Option<PeerEventfd>,
-    pub(crate) call: Option<PeerEventfd>,
+    pub(crate) call: Option<PeerCall>,
     pub(crate) is_enabled: bool,
     pub(crate) counters: Arc<Counters>,
 }

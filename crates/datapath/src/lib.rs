@@ -22,6 +22,7 @@
 
 mod announce;
 mod borrow;
+mod call;
 mod clock;
 mod command;
 mod commands;
@@ -44,6 +45,7 @@ mod thread;
 
 pub use afxdp;
 pub use bridge;
+pub use call::PeerCall;
 pub use command::Event;
 pub use counters::{PortStatistics, QueueStatistics, Snapshot, ThreadStatistics};
 pub use datapath::{Datapath, IdleQueue, PortsExhausted, StartedVring, StoppedVring};

@@ -120,17 +120,17 @@ impl Backend for Attached<'_> {
     }
 
     fn set_vring_kick(&mut self, index: u16, kick: Option<OwnedFd>) -> Result<(), Refused> {
-        let kick = self.eventfd(index, "kick", kick);
+        let kick = self.notifier(index, "kick", kick);
         self.change(index, |vring| vring.kick = Some(kick))
     }
 
     fn set_vring_call(&mut self, index: u16, call: Option<OwnedFd>) -> Result<(), Refused> {
-        let call = self.eventfd(index, "call", call);
+        let call = self.notifier(index, "call", call);
         self.change(index, |vring| vring.call = call)
     }
 
     fn set_vring_err(&mut self, index: u16, err: Option<OwnedFd>) -> Result<(), Refused> {
-        let err = self.eventfd(index, "err", err);
+        let err = self.notifier(index, "err", err);
         self.vring(index)?.err = err;
         Ok(())
     }

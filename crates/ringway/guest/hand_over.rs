@@ -1,10 +1,10 @@
 //! A guest on its way from one switch to another: all that its front end has said, and where its
 //! rings have stopped.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use datapath::frame::PortId;
-use datapath::{PeerEventfd, StartedVring, StoppedVring};
+use datapath::{NotAnEventfd, StartedVring, StoppedVring};
 use vhost_user::{MemoryRegion, Refused};
 use virtio::{Features, QueueSize};
 
@@ -123,39 +123,43 @@ impl Guest {
 
 impl Vring {
     fn describe<'a>(&'a self, lent: &mut Lent<'a>) -> RingState {
-        let mut add = |eventfd: Option<&'a PeerEventfd>| eventfd.map(|fd| lent.add(fd.as_fd()));
+        let mut add = |descriptor: Option<BorrowedFd<'a>>| descriptor.map(|fd| lent.add(fd));
         let addresses =
             self.addresses.map(|at| [at.descriptor_table, at.available_ring, at.used_ring]);
         RingState {
             size: self.size.map(|size| size.get().into()),
             addresses,
             is_kicked: self.kick.is_some(),
-            kick: add(self.kick.as_ref().and_then(Option::as_ref)),
-            call: add(self.call.as_ref()),
-            err: add(self.err.as_ref()),
+            kick: add(self.kick.as_ref().and_then(|kick| kick.as_ref().map(AsFd::as_fd))),
+            call: add(self.call.as_ref().map(AsFd::as_fd)),
+            err: add(self.err.as_ref().map(AsFd::as_fd)),
             is_enabled: self.is_enabled,
         }
     }
 
     fn adopt(state: RingState, features: Features, arrived: &mut Arrived) -> Result<Self, Refusal> {
-        let mut eventfd = |place: Option<usize>| -> Result<Option<PeerEventfd>, Refusal> {
-            let Some(place) = place else { return Ok(None) };
-            let eventfd = PeerEventfd::try_from(arrived.take(place)?);
-            eventfd.map(Some).map_err(|error| Refusal::caused_by(&error))
-        };
         let size = state.size.map(|size| QueueSize::new(size, features)).transpose();
         let addresses = state.addresses.map(|[descriptor_table, available_ring, used_ring]| {
             virtio::VringAddresses { descriptor_table, available_ring, used_ring }
         });
-        let kick = eventfd(state.kick)?;
+        let kick = notifier(state.kick, arrived)?;
         Ok(Self {
             size: size.map_err(|error| Refusal::caused_by(&error))?,
             addresses,
             kick: state.is_kicked.then_some(kick),
-            call: eventfd(state.call)?,
-            err: eventfd(state.err)?,
+            call: notifier(state.call, arrived)?,
+            err: notifier(state.err, arrived)?,
             is_enabled: state.is_enabled,
             ..Self::default()
         })
     }
+}
+
+/// What a front end wants to notify or be notified by, if it has said so.
+fn notifier<T: TryFrom<OwnedFd, Error = NotAnEventfd>>(
+    place: Option<usize>,
+    arrived: &mut Arrived,
+) -> Result<Option<T>, Refusal> {
+    let Some(place) = place else { return Ok(None) };
+    T::try_from(arrived.take(place)?).map(Some).map_err(|error| Refusal::caused_by(&error))
 }

@@ -1,9 +1,10 @@
 //! When a ring starts: it has all it needs, and nothing keeps it from starting.
 
+use std::io;
 use std::sync::Arc;
 
 use datapath::frame::PortId;
-use datapath::{PeerEventfd, StartedVring};
+use datapath::{PeerCall, PeerEventfd, StartedVring};
 use vhost_user::Refused;
 use virtio::{SetupError, VringSetup};
 
@@ -26,12 +27,11 @@ impl Guest {
         if vring.is_running || waits {
             return Ok(None);
         }
-        let duplicate = |descriptor: &Option<PeerEventfd>| {
-            descriptor.as_ref().map(PeerEventfd::try_clone).transpose().map_err(|error| {
-                Refused::new(format!("cannot duplicate a descriptor of ring {index}: {error}"))
-            })
+        let failed = |error: io::Error| {
+            Refused::new(format!("cannot duplicate a descriptor of ring {index}: {error}"))
         };
-        let (kick, call) = (duplicate(kick)?, duplicate(&vring.call)?);
+        let kick = kick.as_ref().map(PeerEventfd::try_clone).transpose().map_err(failed)?;
+        let call = vring.call.as_ref().map(PeerCall::try_clone).transpose().map_err(failed)?;
         let setup = VringSetup {
             memory: Arc::clone(&self.map),
             size,

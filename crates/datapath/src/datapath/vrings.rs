@@ -7,6 +7,7 @@ use frame::PortId;
 use virtio::{ReceiveQueue, SetupError, TransmitQueue, VringSetup};
 
 use super::{Datapath, record};
+use crate::call::PeerCall;
 use crate::command::{Command, Half, Reply, StartVring, Vring};
 use crate::eventfd::PeerEventfd;
 
@@ -22,7 +23,7 @@ pub struct StartedVring {
     /// By which the driver says that there is work. A transmitq without is polled for ever.
     pub kick: Option<PeerEventfd>,
     /// By which the driver is notified; without, it never is.
-    pub call: Option<PeerEventfd>,
+    pub call: Option<PeerCall>,
     /// Whether it passes frames.
     pub is_enabled: bool,
 }
@@ -56,7 +57,7 @@ impl Datapath {
         vring: u16,
         setup: VringSetup,
         kick: Option<PeerEventfd>,
-        call: Option<PeerEventfd>,
+        call: Option<PeerCall>,
         enabled: bool,
     ) -> Result<(), SetupError> {
         self.stop_vring(port, vring);

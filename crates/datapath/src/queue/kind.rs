@@ -8,6 +8,7 @@ use tap::TapQueue;
 use virtio::offload::Receiver;
 use virtio::{QueueFault, ReceiveQueue, Refusal, TransmitQueue};
 
+use crate::call::PeerCall;
 use crate::eventfd::PeerEventfd;
 
 /// How far a virtqueue is from being stopped.
@@ -26,7 +27,7 @@ pub(crate) struct Transmitq {
     pub(crate) ring: TransmitQueue,
     /// `None`: the driver never kicks, so the queue is polled for ever.
     pub(crate) kick: Option<PeerEventfd>,
-    pub(crate) call: Option<PeerEventfd>,
+    pub(crate) call: Option<PeerCall>,
     pub(crate) is_enabled: bool,
     pub(crate) state: RingState,
 }
@@ -35,7 +36,7 @@ pub(crate) struct Transmitq {
 #[derive(Debug)]
 pub(crate) struct Receiveq {
     pub(crate) ring: ReceiveQueue,
-    pub(crate) call: Option<PeerEventfd>,
+    pub(crate) call: Option<PeerCall>,
     pub(crate) is_enabled: bool,
     pub(crate) state: RingState,
 }
