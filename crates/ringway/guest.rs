@@ -24,6 +24,7 @@
 //!   without offloads and hangs up at once finds them on offer when it comes back.
 
 mod backend;
+mod config_space;
 mod dirty_log;
 mod hand_over;
 mod memory;

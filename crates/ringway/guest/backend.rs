@@ -150,6 +150,10 @@ impl Backend for Attached<'_> {
         self.guest.status
     }
 
+    fn config_space(&self) -> Vec<u8> {
+        self.guest.config_space()
+    }
+
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Refused> {
         let limit = self.guest.traits.mtu();
         if u32::from(mtu) > limit {

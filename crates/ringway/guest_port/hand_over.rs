@@ -24,6 +24,7 @@ impl GuestPort {
             let mut add = |descriptor: BorrowedFd<'a>| lent.add(descriptor);
             SessionState {
                 descriptor: add(state.socket),
+                is_owned: state.is_owned,
                 protocol_features: state.protocol_features,
                 unfinished: state.unfinished,
                 unfinished_descriptors: state.descriptors.into_iter().map(add).collect(),
@@ -117,6 +118,7 @@ impl SessionState {
         let descriptors = places.map(|place| arrived.take(place)).collect::<Result<_, _>>()?;
         Ok(vhost_user::SessionState {
             socket: arrived.take(self.descriptor)?,
+            is_owned: self.is_owned,
             protocol_features: self.protocol_features,
             unfinished: self.unfinished,
             descriptors,

@@ -95,6 +95,8 @@ pub(crate) struct GuestPortState {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SessionState {
     pub(crate) descriptor: usize,
+    #[serde(default)]
+    pub(crate) is_owned: bool,
     pub(crate) protocol_features: u64,
     pub(crate) unfinished: Vec<u8>,
     pub(crate) unfinished_descriptors: Vec<usize>,

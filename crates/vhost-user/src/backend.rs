@@ -239,6 +239,10 @@ pub trait Backend {
     /// Returns the device status (GET_STATUS).
     fn status(&self) -> u8;
 
+    /// Returns the device's configuration space (GET_CONFIG; VIRTIO 1.2, 2.5), as long as the
+    /// device has one. Asked for only by front ends that have none of their own.
+    fn config_space(&self) -> Vec<u8>;
+
     /// Takes the MTU in bytes that the front end tells the guest (NET_SET_MTU).
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Everything is taken in any order and any state, as the specification and QEMU have it. A
 //! request is served whether or not its protocol feature was acknowledged: all that is served
 //! here was offered, and serving it early harms nobody. What was not offered
-//! (in-flight buffers, a back end channel, configuration space, IOTLB) ends the session.
+//! (in-flight buffers, a back end channel, IOTLB) ends the session.
 //!
 //! Ring indices are 32 bits wide on the wire and are compared as such before they become a `u16`:
 //! cutting them first is CVE-2020-10723.
@@ -18,6 +18,7 @@ use vhost::vhost_user::message::{
 use crate::backend::{
     Backend, LogExtent, MEMORY_SLOTS_MAX, MemoryRegion, Refused, RingEnabling, VringAddresses,
 };
+use crate::config_space;
 use crate::error::SessionError;
 use crate::session::Negotiated;
 use crate::wire::Message;
@@ -31,7 +32,7 @@ const VRING_INDEX_MASK: u64 = 0xff;
 /// The same: no descriptor comes along.
 const VRING_NO_DESCRIPTOR: u64 = 1 << 8;
 
-/// The protocol features on offer.
+/// The protocol features on offer to everybody.
 const OFFERED: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::LOG_SHMFD)
     .union(VhostUserProtocolFeatures::RARP)
@@ -49,6 +50,8 @@ pub(crate) enum Answer {
     Number(u64),
     /// The request asked for this state of a ring.
     Vring(VhostUserVringState),
+    /// The request asked for a record with bytes behind it.
+    Bytes(Vec<u8>),
 }
 
 /// Why a request came to nothing.
@@ -84,16 +87,21 @@ pub(crate) fn carry_out(
         FrontendReq::GET_FEATURES => {
             ask(message, backend.device_features() | PROTOCOL_FEATURES_BIT)
         }
-        FrontendReq::GET_PROTOCOL_FEATURES => ask(message, OFFERED.bits()),
+        FrontendReq::GET_PROTOCOL_FEATURES => {
+            ask(message, config_space::offered(OFFERED, negotiated).bits())
+        }
         FrontendReq::GET_QUEUE_NUM => ask(message, backend.queue_pairs_max().into()),
         FrontendReq::GET_MAX_MEM_SLOTS => ask(message, MEMORY_SLOTS_MAX as u64),
         FrontendReq::GET_STATUS => ask(message, backend.status().into()),
         FrontendReq::GET_VRING_BASE => get_vring_base(message, backend),
+        FrontendReq::GET_CONFIG => config_space::read(message, backend).map(Answer::Bytes),
 
         FrontendReq::SET_FEATURES => set_features(message, backend),
         FrontendReq::SET_PROTOCOL_FEATURES => set_protocol_features(message, negotiated),
-        // Whoever holds the socket owns the session: there is nothing to do.
-        FrontendReq::SET_OWNER => done(message.empty()?),
+        FrontendReq::SET_OWNER => {
+            negotiated.is_owned = true;
+            done(message.empty()?)
+        }
         FrontendReq::RESET_OWNER => {
             message.empty()?;
             backend.reset_owner();
@@ -139,6 +147,7 @@ pub(crate) fn carry_out(
             done(backend.set_vring_err(index, err)?)
         }
 
+        FrontendReq::SET_CONFIG => Err(config_space::write(message)),
         FrontendReq::SET_STATUS => {
             let status = narrow("device status", message.number()?)?;
             done(backend.set_status(status)?)
@@ -187,7 +196,7 @@ fn set_protocol_features(
     negotiated: &mut Negotiated,
 ) -> Result<Answer, Failure> {
     let acknowledged = message.number()?;
-    let unknown = acknowledged & !OFFERED.bits();
+    let unknown = acknowledged & !config_space::offered(OFFERED, negotiated).bits();
     if unknown != 0 {
         return refuse(format!("protocol features {unknown:#x} were not offered"));
     }

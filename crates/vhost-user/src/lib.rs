@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod config_space;
 mod connector;
 mod dispatch;
 mod error;

@@ -36,6 +36,8 @@ const MESSAGES_PER_CALL: usize = 64;
 /// What the front end acknowledged.
 #[derive(Debug)]
 pub(crate) struct Negotiated {
+    /// It said SET_OWNER.
+    pub(crate) is_owned: bool,
     pub(crate) protocol_features: VhostUserProtocolFeatures,
 }
 
@@ -55,6 +57,8 @@ pub struct Refusal {
 pub struct SessionState<D> {
     /// The socket. No process may read from it once another does.
     pub socket: D,
+    /// It has said that it owns the session (SET_OWNER).
+    pub is_owned: bool,
     /// What the front end acknowledged (SET_PROTOCOL_FEATURES).
     pub protocol_features: u64,
     /// What has come of a message that is not whole.
@@ -84,7 +88,10 @@ impl Session {
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         Ok(Self {
             stream: MessageStream::new(stream)?,
-            negotiated: Negotiated { protocol_features: VhostUserProtocolFeatures::empty() },
+            negotiated: Negotiated {
+                is_owned: false,
+                protocol_features: VhostUserProtocolFeatures::empty(),
+            },
             refusal: None,
         })
     }
@@ -94,6 +101,7 @@ impl Session {
         let (unfinished, descriptors) = self.stream.unfinished();
         SessionState {
             socket: self.stream.as_fd(),
+            is_owned: self.negotiated.is_owned,
             protocol_features: self.negotiated.protocol_features.bits(),
             unfinished,
             descriptors: descriptors.iter().map(OwnedFd::as_fd).collect(),
@@ -107,11 +115,14 @@ impl Session {
     ///
     /// [`SessionError`] if the state is no session's, or the socket is no good.
     pub fn go_on(state: SessionState<OwnedFd>) -> Result<Self, SessionError> {
-        let SessionState { socket, protocol_features, unfinished, descriptors, unsent } = state;
+        let SessionState { socket, is_owned, protocol_features, unfinished, descriptors, unsent } =
+            state;
         let failed = |source| SessionError::Socket { call: "set_nonblocking", source };
         let mut session = Self::new(UnixStream::from(socket)).map_err(failed)?;
-        session.negotiated.protocol_features =
-            VhostUserProtocolFeatures::from_bits_truncate(protocol_features);
+        session.negotiated = Negotiated {
+            is_owned,
+            protocol_features: VhostUserProtocolFeatures::from_bits_truncate(protocol_features),
+        };
         session.stream.go_on(&unfinished, descriptors, unsent)?;
         Ok(session)
     }
@@ -161,6 +172,7 @@ impl Session {
         let asked = need_reply && self.has(VhostUserProtocolFeatures::REPLY_ACK);
         match outcome {
             Ok(Answer::Number(number)) => self.stream.reply(request, &number.to_ne_bytes()),
+            Ok(Answer::Bytes(bytes)) => self.stream.reply(request, &bytes),
             Ok(Answer::Vring(state)) => self.stream.reply(request, state.as_slice()),
             Ok(Answer::Done) if asked => self.stream.reply(request, &0_u64.to_ne_bytes()),
             Ok(Answer::Done) => Ok(()),

@@ -75,7 +75,7 @@ fn words(bytes: [u8; HEADER_BYTES]) -> [u32; 3] {
 
 /// Writes a reply: the request's header with the reply flag, and a body of at most 4 KiB.
 pub(crate) fn write_reply(request: FrontendReq, body: &[u8], out: &mut Vec<u8>) {
-    let size_bytes = u32::try_from(body.len()).expect("replies have 8 bytes");
+    let size_bytes = u32::try_from(body.len()).expect("no longer than a request");
     for word in [u32::from(request), VERSION & VERSION_MASK | REPLY, size_bytes] {
         out.extend_from_slice(&word.to_ne_bytes());
     }
@@ -145,6 +145,13 @@ impl Message {
         regions.map(|bytes| self.record(bytes)).collect()
     }
 
+    /// Reads a packed record, and what comes behind it.
+    pub(crate) fn record_and_bytes<T: ByteValued>(&self) -> Result<(T, &[u8]), SessionError> {
+        let (record, bytes) =
+            self.body.split_at_checked(size_of::<T>()).ok_or_else(|| self.invalid_size())?;
+        Ok((self.record(record)?, bytes))
+    }
+
     /// Checks that no descriptor came.
     pub(crate) fn no_descriptors(&self) -> Result<(), SessionError> {
         if self.descriptors.is_empty() {
@@ -187,7 +194,8 @@ impl Message {
         T::from_slice(bytes).copied().ok_or_else(|| self.invalid_size())
     }
 
-    fn invalid_size(&self) -> SessionError {
+    /// Says that the body does not fit the request.
+    pub(crate) fn invalid_size(&self) -> SessionError {
         SessionError::InvalidBodySize {
             request: self.request,
             // A body is at most 4 KiB, so this is exact.

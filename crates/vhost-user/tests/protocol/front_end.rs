@@ -143,9 +143,7 @@ fn offered_protocol_features_hold_none_that_is_not_served() {
     drop(front);
 
     assert!(!offered.intersects(
-        VhostUserProtocolFeatures::INFLIGHT_SHMFD
-            | VhostUserProtocolFeatures::BACKEND_REQ
-            | VhostUserProtocolFeatures::CONFIG
+        VhostUserProtocolFeatures::INFLIGHT_SHMFD | VhostUserProtocolFeatures::BACKEND_REQ
     ));
     assert!(thread.join().is_ok());
 }

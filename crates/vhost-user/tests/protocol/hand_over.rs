@@ -9,10 +9,11 @@ use vhost_user::{FrontendReq as Req, Listener, Ownership, Session, SessionError,
 use crate::support::{Asked, Bench, NEED_REPLY, Tracer, header, number, state};
 
 /// The state as it comes to the other process.
-fn sent(state: &SessionState<BorrowedFd<'_>>) -> SessionState<OwnedFd> {
+pub(crate) fn sent(state: &SessionState<BorrowedFd<'_>>) -> SessionState<OwnedFd> {
     let own = |descriptor: &BorrowedFd<'_>| descriptor.try_clone_to_owned().expect("duplicate");
     SessionState {
         socket: own(&state.socket),
+        is_owned: state.is_owned,
         protocol_features: state.protocol_features,
         unfinished: state.unfinished.clone(),
         descriptors: state.descriptors.iter().map(own).collect(),

@@ -25,6 +25,8 @@ pub(crate) const PROTOCOL_FEATURES_BIT: u64 = 1 << 30;
 pub(crate) const REPLY_ACK: u64 = 1 << 3;
 pub(crate) const NEED_REPLY: u32 = 8;
 pub(crate) const QUEUE_PAIRS: u16 = 2;
+/// The recorder's configuration space.
+pub(crate) const CONFIG_SPACE: [u8; 12] = *b"twelve bytes";
 /// Long against anything a test does, short against a test that hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -169,6 +171,10 @@ impl Backend for Recorder {
 
     fn status(&self) -> u8 {
         self.status
+    }
+
+    fn config_space(&self) -> Vec<u8> {
+        CONFIG_SPACE.to_vec()
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Refused> {
