@@ -98,6 +98,8 @@ pub(crate) struct SessionState {
     #[serde(default)]
     pub(crate) is_owned: bool,
     pub(crate) protocol_features: u64,
+    #[serde(default)]
+    pub(crate) channel: Option<usize>,
     pub(crate) unfinished: Vec<u8>,
     pub(crate) unfinished_descriptors: Vec<usize>,
     pub(crate) unsent: Vec<u8>,

@@ -10,29 +10,13 @@
 //!
 //! What cannot be read is answered by a record of size 0. Nothing can be written: all fields of a
 //! network device are read-only (VIRTIO 1.2, 5.1.4).
-//!
-//! QEMU has a configuration space of its own, and 7.2 warns at every start of a back end that
-//! offers another. It is the only front end known that asks for protocol features before it says
-//! that it owns the session, which is to come first (vhost-user, SET_OWNER). So [`offered`] shows
-//! this feature to owners only.
 
-use vhost::vhost_user::message::{
-    VhostUserConfig, VhostUserMsgValidator, VhostUserProtocolFeatures,
-};
+use vhost::vhost_user::message::{VhostUserConfig, VhostUserMsgValidator};
 use vm_memory::ByteValued;
 
 use crate::backend::{Backend, Refused};
 use crate::dispatch::Failure;
-use crate::session::Negotiated;
 use crate::wire::Message;
-
-/// The protocol features on offer, given those for everybody.
-pub(crate) fn offered(
-    everybodys: VhostUserProtocolFeatures,
-    negotiated: &Negotiated,
-) -> VhostUserProtocolFeatures {
-    if negotiated.is_owned { everybodys | VhostUserProtocolFeatures::CONFIG } else { everybodys }
-}
 
 /// Answers GET_CONFIG: a record, and the bytes that were asked for.
 pub(crate) fn read(message: &Message, backend: &dyn Backend) -> Result<Vec<u8>, Failure> {

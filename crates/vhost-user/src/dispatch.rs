@@ -3,7 +3,7 @@
 //! Everything is taken in any order and any state, as the specification and QEMU have it. A
 //! request is served whether or not its protocol feature was acknowledged: all that is served
 //! here was offered, and serving it early harms nobody. What was not offered
-//! (in-flight buffers, a back end channel, IOTLB) ends the session.
+//! (in-flight buffers, IOTLB) ends the session.
 //!
 //! Ring indices are 32 bits wide on the wire and are compared as such before they become a `u16`:
 //! cutting them first is CVE-2020-10723.
@@ -11,8 +11,8 @@
 use std::os::fd::OwnedFd;
 
 use vhost::vhost_user::message::{
-    FrontendReq, VhostUserLog, VhostUserMemoryRegion, VhostUserMsgValidator,
-    VhostUserProtocolFeatures, VhostUserVringAddr, VhostUserVringAddrFlags, VhostUserVringState,
+    FrontendReq, VhostUserLog, VhostUserMemoryRegion, VhostUserMsgValidator, VhostUserVringAddr,
+    VhostUserVringAddrFlags, VhostUserVringState,
 };
 
 use crate::backend::{
@@ -20,7 +20,7 @@ use crate::backend::{
 };
 use crate::config_space;
 use crate::error::SessionError;
-use crate::session::Negotiated;
+use crate::negotiated::Negotiated;
 use crate::wire::Message;
 
 /// VHOST_USER_F_PROTOCOL_FEATURES: the device feature bit that is the protocol's own.
@@ -31,16 +31,6 @@ const MEMORY_TABLE_MAX: usize = 8;
 const VRING_INDEX_MASK: u64 = 0xff;
 /// The same: no descriptor comes along.
 const VRING_NO_DESCRIPTOR: u64 = 1 << 8;
-
-/// The protocol features on offer to everybody.
-const OFFERED: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
-    .union(VhostUserProtocolFeatures::LOG_SHMFD)
-    .union(VhostUserProtocolFeatures::RARP)
-    .union(VhostUserProtocolFeatures::REPLY_ACK)
-    .union(VhostUserProtocolFeatures::MTU)
-    .union(VhostUserProtocolFeatures::RESET_DEVICE)
-    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
-    .union(VhostUserProtocolFeatures::STATUS);
 
 /// What a request comes to.
 pub(crate) enum Answer {
@@ -87,9 +77,7 @@ pub(crate) fn carry_out(
         FrontendReq::GET_FEATURES => {
             ask(message, backend.device_features() | PROTOCOL_FEATURES_BIT)
         }
-        FrontendReq::GET_PROTOCOL_FEATURES => {
-            ask(message, config_space::offered(OFFERED, negotiated).bits())
-        }
+        FrontendReq::GET_PROTOCOL_FEATURES => ask(message, negotiated.offered().bits()),
         FrontendReq::GET_QUEUE_NUM => ask(message, backend.queue_pairs_max().into()),
         FrontendReq::GET_MAX_MEM_SLOTS => ask(message, MEMORY_SLOTS_MAX as u64),
         FrontendReq::GET_STATUS => ask(message, backend.status().into()),
@@ -97,10 +85,14 @@ pub(crate) fn carry_out(
         FrontendReq::GET_CONFIG => config_space::read(message, backend).map(Answer::Bytes),
 
         FrontendReq::SET_FEATURES => set_features(message, backend),
-        FrontendReq::SET_PROTOCOL_FEATURES => set_protocol_features(message, negotiated),
+        FrontendReq::SET_PROTOCOL_FEATURES => done(negotiated.acknowledge(message.number()?)?),
         FrontendReq::SET_OWNER => {
             negotiated.is_owned = true;
             done(message.empty()?)
+        }
+        FrontendReq::SET_BACKEND_REQ_FD => {
+            negotiated.channel = Some(message.one_descriptor()?);
+            Ok(Answer::Done)
         }
         FrontendReq::RESET_OWNER => {
             message.empty()?;
@@ -189,19 +181,6 @@ fn set_features(message: &Message, backend: &mut dyn Backend) -> Result<Answer, 
         RingEnabling::ByRequest
     };
     done(backend.set_features(acknowledged & !PROTOCOL_FEATURES_BIT, enabling)?)
-}
-
-fn set_protocol_features(
-    message: &Message,
-    negotiated: &mut Negotiated,
-) -> Result<Answer, Failure> {
-    let acknowledged = message.number()?;
-    let unknown = acknowledged & !config_space::offered(OFFERED, negotiated).bits();
-    if unknown != 0 {
-        return refuse(format!("protocol features {unknown:#x} were not offered"));
-    }
-    negotiated.protocol_features = VhostUserProtocolFeatures::from_bits_truncate(acknowledged);
-    Ok(Answer::Done)
 }
 
 fn set_memory_table(message: &mut Message, backend: &mut dyn Backend) -> Result<Answer, Failure> {

@@ -30,6 +30,7 @@ mod connector;
 mod dispatch;
 mod error;
 mod listener;
+mod negotiated;
 mod ownership;
 mod path;
 mod session;

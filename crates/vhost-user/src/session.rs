@@ -26,20 +26,13 @@ use vm_memory::ByteValued;
 use crate::backend::{Backend, Refused};
 use crate::dispatch::{Answer, Failure, carry_out};
 use crate::error::SessionError;
+use crate::negotiated::Negotiated;
 use crate::stream::MessageStream;
 use crate::wire::Message;
 
 /// Most messages carried out in one call, so that one front end cannot keep the thread from the
 /// others. QEMU's longest burst, a start with two queue pairs, has about 40.
 const MESSAGES_PER_CALL: usize = 64;
-
-/// What the front end acknowledged.
-#[derive(Debug)]
-pub(crate) struct Negotiated {
-    /// It said SET_OWNER.
-    pub(crate) is_owned: bool,
-    pub(crate) protocol_features: VhostUserProtocolFeatures,
-}
 
 /// A request that was refused and acknowledged as such; the session went on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +54,8 @@ pub struct SessionState<D> {
     pub is_owned: bool,
     /// What the front end acknowledged (SET_PROTOCOL_FEATURES).
     pub protocol_features: u64,
+    /// Where the front end would hear requests (SET_BACKEND_REQ_FD).
+    pub channel: Option<D>,
     /// What has come of a message that is not whole.
     pub unfinished: Vec<u8>,
     /// Descriptors that came with it.
@@ -88,10 +83,7 @@ impl Session {
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         Ok(Self {
             stream: MessageStream::new(stream)?,
-            negotiated: Negotiated {
-                is_owned: false,
-                protocol_features: VhostUserProtocolFeatures::empty(),
-            },
+            negotiated: Negotiated::nothing(),
             refusal: None,
         })
     }
@@ -103,6 +95,7 @@ impl Session {
             socket: self.stream.as_fd(),
             is_owned: self.negotiated.is_owned,
             protocol_features: self.negotiated.protocol_features.bits(),
+            channel: self.negotiated.channel.as_ref().map(AsFd::as_fd),
             unfinished,
             descriptors: descriptors.iter().map(OwnedFd::as_fd).collect(),
             unsent: self.stream.unsent().to_vec(),
@@ -115,15 +108,15 @@ impl Session {
     ///
     /// [`SessionError`] if the state is no session's, or the socket is no good.
     pub fn go_on(state: SessionState<OwnedFd>) -> Result<Self, SessionError> {
-        let SessionState { socket, is_owned, protocol_features, unfinished, descriptors, unsent } =
-            state;
+        let SessionState { socket, is_owned, protocol_features, channel, .. } = state;
         let failed = |source| SessionError::Socket { call: "set_nonblocking", source };
         let mut session = Self::new(UnixStream::from(socket)).map_err(failed)?;
         session.negotiated = Negotiated {
             is_owned,
             protocol_features: VhostUserProtocolFeatures::from_bits_truncate(protocol_features),
+            channel,
         };
-        session.stream.go_on(&unfinished, descriptors, unsent)?;
+        session.stream.go_on(&state.unfinished, state.descriptors, state.unsent)?;
         Ok(session)
     }
 

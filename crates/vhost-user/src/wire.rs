@@ -131,7 +131,8 @@ impl Message {
         self.record(self.body.get(8..).unwrap_or_default())
     }
 
-    /// Reads a body of a count, 4 bytes of padding, and that many memory regions.
+    /// Reads a body of a count, 4 bytes of padding, and that many memory regions. User Mode Linux
+    /// sends two, and counts those that mean something.
     pub(crate) fn memory_table(&self) -> Result<Vec<VhostUserMemoryRegion>, SessionError> {
         let Some((prefix, regions)) = self.body.split_first_chunk::<8>() else {
             return Err(self.invalid_size());
@@ -139,10 +140,9 @@ impl Message {
         let [a, b, c, d, ..] = *prefix;
         let count = u32::from_ne_bytes([a, b, c, d]);
         let regions = regions.chunks(size_of::<VhostUserMemoryRegion>());
-        if u32::try_from(regions.len()) != Ok(count) {
-            return Err(self.invalid_size());
-        }
-        regions.map(|bytes| self.record(bytes)).collect()
+        let regions: Vec<_> = regions.map(|bytes| self.record(bytes)).collect::<Result<_, _>>()?;
+        let counted = usize::try_from(count).ok().and_then(|count| regions.get(..count));
+        Ok(counted.ok_or_else(|| self.invalid_size())?.to_vec())
     }
 
     /// Reads a packed record, and what comes behind it.

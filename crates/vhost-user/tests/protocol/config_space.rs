@@ -1,4 +1,9 @@
-//! The configuration space: who is offered it, what is read, and that nothing is written.
+//! What owners are offered: the configuration space, who may read what of it and that nothing is
+//! written, and a channel for requests.
+
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
 use vhost_user::{FrontendReq as Req, Session, SessionError};
 
@@ -51,6 +56,20 @@ fn owner_is_one_for_the_next_process_too() {
     bench.session = Session::go_on(sent(&bench.session.state())).expect("goes on");
 
     assert_eq!(protocol_features(&mut bench) & CONFIG, CONFIG);
+}
+
+#[test]
+fn channel_for_requests_is_held_open_and_goes_along() {
+    let mut bench = owner();
+    let (theirs, ours) = UnixStream::pair().expect("a pair");
+    bench.try_send(Req::SET_BACKEND_REQ_FD, 0, &[], &[ours.as_fd()]).expect("taken");
+    drop(ours);
+
+    bench.session = Session::go_on(sent(&bench.session.state())).expect("goes on");
+
+    theirs.set_nonblocking(true).expect("non-blocking");
+    let read = (&theirs).read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(read, Err(ErrorKind::WouldBlock));
 }
 
 #[test]

@@ -198,6 +198,18 @@ fn memory_table_comes_as_a_whole_with_its_files() {
     assert_eq!(file.leaked(), 0);
 }
 
+/// As User Mode Linux sends it, which has one region.
+#[test]
+fn memory_table_may_have_room_for_more_regions_than_it_counts() {
+    let mut bench = Bench::new();
+    let file = Tracer::new("memory table with room");
+    let body = [state(1, 0), numbers(&LOW), numbers(&[0; 4])].concat();
+
+    bench.try_send(Req::SET_MEM_TABLE, 0, &body, &file.times(1)).expect("taken");
+
+    assert_eq!(bench.backend.calls, [Asked::Table(vec![region(LOW)])]);
+}
+
 #[test]
 fn rings_without_descriptors_say_so() {
     let calls = play(&[

@@ -15,6 +15,7 @@ pub(crate) fn sent(state: &SessionState<BorrowedFd<'_>>) -> SessionState<OwnedFd
         socket: own(&state.socket),
         is_owned: state.is_owned,
         protocol_features: state.protocol_features,
+        channel: state.channel.as_ref().map(own),
         unfinished: state.unfinished.clone(),
         descriptors: state.descriptors.iter().map(own).collect(),
         unsent: state.unsent.clone(),

@@ -90,8 +90,8 @@ fn memory_tables_of_no_region_or_more_than_eight_are_refused() {
 }
 
 #[test]
-fn memory_table_whose_count_is_not_its_length_ends_the_session() {
-    for count in [0, 1, 3, u32::MAX] {
+fn memory_table_that_is_shorter_than_its_count_ends_the_session() {
+    for count in [3, 9, u32::MAX] {
         let mut bench = Bench::new();
         let body = [state(count, 0), numbers(&MEMORY), numbers(&MEMORY)].concat();
         let end = bench.try_send(Req::SET_MEM_TABLE, 0, &body, &[]);
