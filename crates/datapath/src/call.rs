@@ -1,45 +1,36 @@
 //! Where a front end wants to hear of its rings: calls, and word of a broken ring.
 //!
-//! Nearly always an eventfd. User Mode Linux sends a pipe, from which it reads eight bytes a call,
-//! since Linux raises SIGIO for pipes and not for eventfds.
+//! Nearly always an eventfd. User Mode Linux sends one end of a pair of sockets and reads eight bytes
+//! a call from the other, since Linux raises SIGIO for sockets and not for eventfds.
 //!
-//! The front end holds the same pipe and could make a write to it wait, by filling it and clearing
-//! O_NONBLOCK. That flag belongs to an open file description; a pipe can be opened anew through
-//! /proc (an eventfd cannot), and what is written to here is a description of our own. A pipe that
-//! is full is left so: its reader is notified already. One without a reader takes no more, and
-//! raises SIGPIPE, which every Rust program ignores from its start.
+//! What goes to a socket is sent with MSG_DONTWAIT, so that no front end can make a call wait by
+//! filling it. If it is full it stays so: its reader is notified already. Only Unix stream sockets
+//! are taken, which reach nobody but the other end.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::net::sockopt::{socket_domain, socket_type};
+use rustix::net::{AddressFamily, SendFlags, SocketType, send};
 
-use crate::eventfd::{NotAnEventfd, PeerEventfd, name};
+use crate::eventfd::{NotAnEventfd, PeerEventfd};
 
-/// How `/proc/self/fd` names a pipe without a place in a file system.
-const PIPE: &str = "pipe:[";
-
-/// An eventfd or pipe that a front end sent, and reads from.
+/// An eventfd or socket that a front end sent, and hears from.
 #[derive(Debug)]
 pub struct PeerCall(Medium);
 
 #[derive(Debug)]
 enum Medium {
     Eventfd(PeerEventfd),
-    /// The end to write to, opened by us, non-blocking.
-    Pipe(OwnedFd),
+    Socket(OwnedFd),
 }
 
 impl TryFrom<OwnedFd> for PeerCall {
     type Error = NotAnEventfd;
 
     fn try_from(descriptor: OwnedFd) -> Result<Self, NotAnEventfd> {
-        let (path, name) = name(&descriptor)?;
-        let medium = if name.to_string_lossy().starts_with(PIPE) {
-            Medium::Pipe(open_anew(&path)?)
+        let medium = if is_unix_stream(&descriptor) {
+            Medium::Socket(descriptor)
         } else {
             Medium::Eventfd(PeerEventfd::try_from(descriptor)?)
         };
@@ -47,11 +38,9 @@ impl TryFrom<OwnedFd> for PeerCall {
     }
 }
 
-/// Opens the end of a pipe that is written to, with flags of its own.
-fn open_anew(path: &Path) -> io::Result<OwnedFd> {
-    #[expect(clippy::cast_possible_wrap, reason = "a flag of open(2), which takes an int")]
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    Ok(OpenOptions::new().write(true).custom_flags(flags).open(path)?.into())
+fn is_unix_stream(descriptor: &OwnedFd) -> bool {
+    socket_domain(descriptor) == Ok(AddressFamily::UNIX)
+        && socket_type(descriptor) == Ok(SocketType::STREAM)
 }
 
 impl PeerCall {
@@ -60,9 +49,10 @@ impl PeerCall {
     pub fn signal(&self) {
         match &self.0 {
             Medium::Eventfd(eventfd) => eventfd.signal(),
-            Medium::Pipe(end) => {
-                // Full, or nobody reads: either way there is nobody to wake.
-                let _ = rustix::io::write(end, &1u64.to_ne_bytes());
+            Medium::Socket(socket) => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                // Full, or nobody at the other end: either way there is nobody to wake.
+                let _ = send(socket, &1u64.to_ne_bytes(), flags);
             }
         }
     }
@@ -75,7 +65,7 @@ impl PeerCall {
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self(match &self.0 {
             Medium::Eventfd(eventfd) => Medium::Eventfd(eventfd.try_clone()?),
-            Medium::Pipe(end) => Medium::Pipe(end.try_clone()?),
+            Medium::Socket(socket) => Medium::Socket(socket.try_clone()?),
         }))
     }
 }
@@ -84,7 +74,7 @@ impl AsFd for PeerCall {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
             Medium::Eventfd(eventfd) => eventfd.as_fd(),
-            Medium::Pipe(end) => end.as_fd(),
+            Medium::Socket(socket) => socket.as_fd(),
         }
     }
 }
@@ -92,34 +82,32 @@ impl AsFd for PeerCall {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixStream;
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
     use rustix::event::{EventfdFlags, eventfd};
-    use rustix::fs::{fcntl_getfl, fcntl_setfl};
 
     use super::*;
 
     #[test]
-    fn reader_of_a_pipe_gets_eight_bytes_a_call() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let call = PeerCall::try_from(OwnedFd::from(writer)).unwrap();
+    fn other_end_of_a_socket_gets_eight_bytes_a_call() {
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        let call = PeerCall::try_from(OwnedFd::from(ours)).unwrap();
 
         call.signal();
         call.try_clone().unwrap().signal();
 
         let mut bytes = [0; 16];
-        reader.read_exact(&mut bytes).unwrap();
+        theirs.read_exact(&mut bytes).unwrap();
         assert_eq!(bytes, [1u64.to_ne_bytes(), 1u64.to_ne_bytes()].concat()[..]);
     }
 
     #[test]
-    fn full_pipe_that_its_owner_lets_block_makes_nobody_wait() {
-        let (_reader, writer) = io::pipe().unwrap();
-        let owners = OwnedFd::from(writer);
-        let call = PeerCall::try_from(owners.try_clone().unwrap()).unwrap();
-        let flags = fcntl_getfl(&owners).unwrap();
-        fcntl_setfl(&owners, flags - OFlags::NONBLOCK).unwrap();
+    fn full_socket_that_blocks_makes_nobody_wait() {
+        let (_theirs, ours) = UnixStream::pair().unwrap();
+        let call = PeerCall::try_from(OwnedFd::from(ours)).unwrap();
         let (sender, outcome) = channel();
 
         std::thread::spawn(move || {
@@ -131,10 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn pipe_without_a_reader_harms_nobody() {
-        let (reader, writer) = io::pipe().unwrap();
-        let call = PeerCall::try_from(OwnedFd::from(writer)).unwrap();
-        drop(reader);
+    fn socket_without_another_end_harms_nobody() {
+        let (theirs, ours) = UnixStream::pair().unwrap();
+        let call = PeerCall::try_from(OwnedFd::from(ours)).unwrap();
+        drop(theirs);
 
         call.signal();
     }
@@ -152,9 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn terminal_or_file_is_not_taken() {
-        let null = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    fn what_reaches_further_or_may_block_is_not_taken() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let (_reader, pipe) = io::pipe().unwrap();
+        let network = UdpSocket::bind("127.0.0.1:0").unwrap();
 
-        assert!(matches!(PeerCall::try_from(null), Err(NotAnEventfd::Other(_))));
+        for descriptor in [OwnedFd::from(null), pipe.into(), network.into()] {
+            assert!(matches!(PeerCall::try_from(descriptor), Err(NotAnEventfd::Other(_))));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The eventfds of a front end: for kicks, and nearly always for calls (`call.rs`).
 //!
 //! A poll thread signals one while traffic flows. On anything but an eventfd that may block, or
-//! kill, or worse: a terminal, a file. So [`PeerEventfd`] is made only of eventfds.
+//! kill, or worse: a pipe nobody reads, a terminal. So [`PeerEventfd`] is made only of eventfds.
 //! It is made non-blocking, too, but the front end holds the same open file description and
 //! can undo that: what keeps a signal from waiting is the way it is sent (`notifier.rs`).
 
@@ -31,18 +31,11 @@ pub enum NotAnEventfd {
     Host(#[from] io::Error),
 }
 
-/// Where a descriptor can be looked at, and what the kernel says that it is.
-pub(crate) fn name(descriptor: &OwnedFd) -> io::Result<(PathBuf, PathBuf)> {
-    let path = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-    let name = std::fs::read_link(&path)?;
-    Ok((path, name))
-}
-
 impl TryFrom<OwnedFd> for PeerEventfd {
     type Error = NotAnEventfd;
 
     fn try_from(descriptor: OwnedFd) -> Result<Self, NotAnEventfd> {
-        let (_, link) = name(&descriptor)?;
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))?;
         if link.as_os_str() != EVENTFD {
             return Err(NotAnEventfd::Other(link));
         }
