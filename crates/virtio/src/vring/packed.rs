@@ -118,6 +118,7 @@ impl Ring for Packed {
 
     /// QEMU sends the driver's end in the lower half and ours in the upper one; every chain from ours
     /// on is still owed to the driver, because we give back in order. DPDK sends the lower half alone.
+    /// User Mode Linux sends 0 for a new ring, which leaves out that its first lap counts as 1.
     fn start(&self, base: u32) -> Result<Place, SetupError> {
         #[expect(clippy::cast_possible_truncation, reason = "takes the halves apart")]
         let (lower, upper) = (base as u16, (base >> 16) as u16);
@@ -127,10 +128,11 @@ impl Ring for Packed {
             return Err(SetupError::BaseOutsideRing { base, size: self.size });
         }
         let start = Place { number: 0, slot, wrap: bits & WRAP != 0 };
-        if start.to_bits() == WRAP && self.was_worked() {
-            return Err(SetupError::StaleBase);
+        match start.to_bits() {
+            WRAP if self.was_worked() => Err(SetupError::StaleBase),
+            0 if !self.was_worked() => Ok(Place { wrap: true, ..start }),
+            _ => Ok(start),
         }
-        Ok(start)
     }
 
     #[inline]

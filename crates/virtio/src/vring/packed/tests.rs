@@ -45,6 +45,19 @@ fn base_has_both_ends_or_the_drivers_alone() {
 }
 
 #[test]
+fn base_zero_is_a_new_ring_unless_its_descriptors_say_otherwise() {
+    let (memory, mut driver, _) = guest(4, FEATURES);
+    // SAFETY: `memory` lives as long.
+    let ring = unsafe { Packed::new(&driver.setup()) }.unwrap();
+
+    assert_eq!(ring.start(0), Ok(place(0, true)));
+    // After the first lap.
+    driver.start_at(4);
+    assert_eq!(ring.start(0), Ok(place(0, false)));
+    drop(memory);
+}
+
+#[test]
 fn parts_outside_memory_or_misaligned_are_refused() {
     let (_memory, driver, _) = guest(4, FEATURES);
     let part_of = |change: fn(&mut VringSetup)| {
