@@ -7,7 +7,7 @@
 # something they are made of changes.
 #
 # The image in target/lab/newer is the same with a newer kernel, whose virtio_net has AF_XDP zero
-# copy (to receive since Linux 6.11, to send since 6.13).
+# copy (to receive since Linux 6.11, to send since 6.13), that in target/lab/uml with User Mode Linux.
 
 # In the order in which they load; the second line is what a guest that tags for itself needs.
 guest_modules='virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net virtio_balloon virtio_mem virtio_console
@@ -15,6 +15,10 @@ llc stp garp mrp 8021q'
 
 # The newer kernel has the rest of them built in. Its vmxnet3 is a card that merges frames (LRO).
 newer_guest_modules='failover net_failover virtio_net vmxnet3
+llc stp garp mrp 8021q'
+
+# User Mode Linux has virtio and its consoles built in.
+uml_guest_modules='failover net_failover virtio_net
 llc stp garp mrp 8021q'
 
 # Linux cannot be had under this name itself: it stands for the newest build.
@@ -32,6 +36,11 @@ guest_image() {
 # newer_guest_image: the same with the newer kernel.
 newer_guest_image() {
     image_in "$lab/newer" "$newer_guest_modules" fetch_newer_kernel
+}
+
+# uml_guest_image: the same with User Mode Linux, a program that is its own kernel.
+uml_guest_image() {
+    image_in "$lab/uml" "$uml_guest_modules" fetch_uml
 }
 
 # image_in PLACE MODULES FETCH: where it is kept, the modules in it, the function that fetches its kernel.
@@ -69,7 +78,7 @@ build_image() (
     trap 'rm -rf "$work"' EXIT
     "$3" "$work"
     collect_root "$work/unpacked" "$work/root" "$2"
-    find "$work/unpacked" -name 'vmlinuz*' -type f -exec cp {} "$work/vmlinuz" \;
+    find "$work/unpacked" \( -name 'vmlinuz*' -o -name linux.uml \) -type f -exec cp {} "$work/vmlinuz" \;
     pack_root "$work/root" >"$work/initrd.gz"
     mv "$work/vmlinuz" "$work/initrd.gz" "$1/"
 )
@@ -89,13 +98,28 @@ fetch_kernel() {
     fi
     [[ $package ]] || fail "apt knows no $guest_kernel_package: the guests need Debian's kernel"
     say "downloading $package (27 MB)"
-    if ! (cd "$1" && apt_quietly -o APT::Sandbox::User=root download "$package"); then
+    if ! download "$1" "$package"; then
         refresh_package_lists
         package=$(kernel_package)
-        (cd "$1" && apt_quietly -o APT::Sandbox::User=root download "$package") ||
-            fail "could not download $package"
+        download "$1" "$package" || fail "could not download $package"
     fi
     dpkg -x "$1"/"$package"_*.deb "$1/unpacked"
+}
+
+# fetch_uml WORK: downloads User Mode Linux and unpacks it into WORK/unpacked.
+fetch_uml() {
+    local package=user-mode-linux
+    say "downloading $package (41 MB)"
+    if ! download "$1" "$package"; then
+        refresh_package_lists
+        download "$1" "$package" || fail "could not download $package"
+    fi
+    dpkg -x "$1"/"$package"_*.deb "$1/unpacked"
+}
+
+# download WORK PACKAGE: into WORK, without installing it.
+download() {
+    (cd "$1" && apt_quietly -o APT::Sandbox::User=root download "$2")
 }
 
 # fetch_newer_kernel WORK: the same from $newer_guest_suite. This machine's apt does not know that

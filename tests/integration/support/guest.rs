@@ -1,6 +1,9 @@
-//! QEMU guests: booted by `scripts/guest`, commanded over a virtio serial port.
+//! Guests of QEMU and of User Mode Linux: booted by `scripts/guest`, commanded over a virtio serial
+//! port or a console.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,11 +17,13 @@ use super::{wait_at_most, wait_for};
 const BOOT: Duration = Duration::from_secs(120);
 
 /// Where `scripts/test` says what guests boot.
-const IMAGES: [&str; 4] = [
+const IMAGES: [&str; 6] = [
     "RINGWAY_GUEST_KERNEL",
     "RINGWAY_GUEST_INITRD",
     "RINGWAY_NEWER_GUEST_KERNEL",
     "RINGWAY_NEWER_GUEST_INITRD",
+    "RINGWAY_UML_GUEST_KERNEL",
+    "RINGWAY_UML_GUEST_INITRD",
 ];
 
 /// What is particular to a guest.
@@ -35,11 +40,20 @@ pub(crate) struct Plan<'a> {
     pub(crate) more: &'a [&'a str],
 }
 
-/// A booted guest. QEMU is ended when it is dropped.
+/// How a guest is commanded.
+#[derive(Debug)]
+enum Channel {
+    /// One connection after the other.
+    At(PathBuf),
+    /// One for ever.
+    Open(UnixStream),
+}
+
+/// A booted guest. Its process is ended when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    qemu: Child,
-    channel: PathBuf,
+    process: Child,
+    channel: Channel,
     qmp: PathBuf,
     next_command: u32,
 }
@@ -55,35 +69,29 @@ impl Guest {
         Self::start(&[&["--newer"], plan.more].concat(), plan, directory)
     }
 
+    /// Starts a guest of User Mode Linux: no QEMU, no control of it, but a front end of its own.
+    pub(crate) fn boot_uml(name: &str, number: u8, socket: &Path, directory: &Path) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let log = File::create(directory.join(format!("{name}.log"))).unwrap();
+        let process = script(None, name, number, directory)
+            .args(["--uml", "--memory", "128M", "--socket", socket.to_str().unwrap()])
+            .args(["--", "iperf3", "--server"])
+            .stdin(OwnedFd::from(theirs.try_clone().unwrap()))
+            .stdout(OwnedFd::from(theirs))
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { process, channel: Channel::Open(ours), qmp: PathBuf::new(), next_command: 0 }
+    }
+
     fn start(options: &[&str], plan: Plan<'_>, directory: &Path) -> Self {
-        for variable in IMAGES {
-            assert!(
-                std::env::var_os(variable).is_some(),
-                "{variable} is not set: scripts/test builds the guests' image and sets it"
-            );
-        }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/guest");
-        let mut command = match plan.namespace {
-            None => Command::new(script),
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(script);
-                command
-            }
-        };
-        command
-            .args(options)
-            .args(["--name", plan.name])
-            .args(["--mac", &format!("52:54:00:99:00:{:02x}", plan.number)])
-            .args(["--ip", &format!("{}/24", Self::address(plan.number))])
-            .args(["--queues", &plan.queues.to_string()])
-            .arg("--run-dir")
-            .arg(directory);
+        let mut command = script(plan.namespace, plan.name, plan.number, directory);
+        command.args(options).args(["--queues", &plan.queues.to_string()]);
         if plan.server {
             command.arg("--server");
         }
-        let log = std::fs::File::create(directory.join(format!("{}.log", plan.name))).unwrap();
-        let qemu = command
+        let log = File::create(directory.join(format!("{}.log", plan.name))).unwrap();
+        let process = command
             .args(["--", "iperf3", "--server"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -91,8 +99,8 @@ impl Guest {
             .spawn()
             .unwrap();
         Self {
-            qemu,
-            channel: directory.join(format!("{}.channel", plan.name)),
+            process,
+            channel: Channel::At(directory.join(format!("{}.channel", plan.name))),
             qmp: directory.join(format!("{}.qmp", plan.name)),
             next_command: 0,
         }
@@ -106,14 +114,17 @@ impl Guest {
     /// Waits until the guest answers on its channel.
     pub(crate) fn await_booted(&mut self) {
         wait_at_most(BOOT, "the guest", || {
-            assert!(self.qemu.try_wait().unwrap().is_none(), "QEMU ended: {:?}", self.channel);
+            assert!(self.process.try_wait().unwrap().is_none(), "it ended: {:?}", self.channel);
             self.greet().map(drop)
         });
     }
 
     /// A connection to the channel, if the guest answers on it.
     fn greet(&self) -> Option<BufReader<UnixStream>> {
-        let mut stream = UnixStream::connect(&self.channel).ok()?;
+        let mut stream = match &self.channel {
+            Channel::At(path) => UnixStream::connect(path).ok()?,
+            Channel::Open(stream) => stream.try_clone().ok()?,
+        };
         stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
         stream.write_all(b"\nhello\n").ok()?;
         let mut lines = BufReader::new(stream);
@@ -190,7 +201,33 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
+}
+
+/// `scripts/guest` with what all guests have.
+fn script(namespace: Option<&str>, name: &str, number: u8, directory: &Path) -> Command {
+    for variable in IMAGES {
+        assert!(
+            std::env::var_os(variable).is_some(),
+            "{variable} is not set: scripts/test builds the guests' image and sets it"
+        );
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/guest");
+    let mut command = match namespace {
+        None => Command::new(script),
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(script);
+            command
+        }
+    };
+    command
+        .args(["--name", name])
+        .args(["--mac", &format!("52:54:00:99:00:{number:02x}")])
+        .args(["--ip", &format!("{}/24", Guest::address(number))])
+        .arg("--run-dir")
+        .arg(directory);
+    command
 }
