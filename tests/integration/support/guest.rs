@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use super::{wait_at_most, wait_for};
@@ -201,6 +202,10 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        // User Mode Linux leads a process group of its own, whose others outlive it.
+        if let Some(group) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
