@@ -5,10 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::front_end::MODERN;
+use crate::support::front_end::{FrontEnd, MODERN, RING_ENTRIES};
 use crate::support::numbered::{BURST_FRAMES, LENT_FRAMES, NumberedPair};
-use crate::support::numbers;
+use crate::support::packet_socket::PacketSocket;
 use crate::support::switch::{Switch, guests};
+use crate::support::wire::Wire;
+use crate::support::{ALICE, BROADCAST, PATIENCE, frame, numbers};
 
 const KILLS: usize = 12;
 
@@ -52,4 +54,83 @@ fn switch_killed_under_load_loses_no_frame_and_repeats_at_most_a_burst() {
 #[test]
 fn switch_with_two_threads_killed_under_load_loses_no_frame_and_repeats_at_most_a_burst() {
     kill_under_load("[threads]\ncores = [0, 1]\n", LENT_FRAMES);
+}
+
+/// Frames that an uplink's tx ring has at a time at this pace: what is put in it is sent with the
+/// burst. They are given back to their sender before.
+const TX_RING_FRAMES: u64 = BURST_FRAMES;
+
+/// What came of numbered frames that a guest sent to the network.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Up to here all came or are lost.
+    next: u64,
+    lost: u64,
+    repeated: u64,
+}
+
+impl Outcome {
+    /// Takes what has come.
+    fn take(&mut self, outside: &PacketSocket) {
+        while let Some(frame) = outside.try_receive() {
+            if frame[6..12] != ALICE {
+                continue;
+            }
+            let number = u64::from_be_bytes(frame[14..22].try_into().unwrap());
+            if number < self.next {
+                self.repeated += 1;
+            } else {
+                self.lost += number - self.next;
+                self.next = number + 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn switch_killed_under_load_loses_towards_the_network_at_most_what_lay_in_the_tx_ring() {
+    let wire = Wire::new();
+    let uplink = "[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n";
+    let config = format!("{}{uplink}", guests(&["alice"]));
+    let mut switch = Switch::in_namespace(Some(&wire.namespace), &config);
+    let socket = switch.path("alice.sock");
+    let outside = wire.socket();
+    let mut guest = FrontEnd::plug_in_as(&socket, MODERN);
+    let mut sent = 0u64;
+    let mut send = |guest: &mut FrontEnd| {
+        guest.send(&frame(BROADCAST, ALICE, &sent.to_be_bytes()));
+        sent += 1;
+        sent
+    };
+    let mut outcomes = Vec::new();
+
+    for number in numbers(0xf00d).take(KILLS) {
+        let mut outcome = Outcome { next: send(&mut guest) - 1, ..Outcome::default() };
+        // A full ring when it wakes, and its end while it works on it.
+        switch.pause();
+        while guest.in_flight() < RING_ENTRIES - 2 {
+            send(&mut guest);
+        }
+        switch.resume();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_micros(number % 200) {
+            outcome.take(&outside);
+        }
+        switch.kill_and_start();
+        guest.reconnect(&socket);
+        guest.await_sent();
+        let last = send(&mut guest);
+        let start = Instant::now();
+        while outcome.next < last {
+            outcome.take(&outside);
+            assert!(start.elapsed() < PATIENCE, "nothing comes any more: {outcome:?} of {last}");
+        }
+        outcomes.push(outcome);
+    }
+
+    println!("{outcomes:?}");
+    for Outcome { lost, repeated, .. } in outcomes {
+        assert!(lost <= TX_RING_FRAMES, "{lost} lost");
+        assert!(repeated <= BURST_FRAMES, "{repeated} repeated");
+    }
 }
