@@ -67,6 +67,9 @@ pub(crate) enum Wanted {
     Readable,
     /// The device-writable ones; a readable one is a fault.
     Writable,
+    /// The device-writable ones behind the readable ones, which are left alone. However long those
+    /// are, writable ones are looked up: an answer needs its place.
+    Answer,
 }
 
 /// The state of a walk through the descriptors of one chain.
@@ -185,8 +188,8 @@ impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
                 return Ok(());
             }
         } else {
-            if self.wanted == Wanted::Writable {
-                return Err(QueueFault::NotWritable { index });
+            if self.wanted != Wanted::Readable {
+                return self.pass_readable(index);
             }
             if self.is_writable_part {
                 return Err(QueueFault::ReadableAfterWritable { index });
@@ -197,6 +200,18 @@ impl<Sink: FnMut(Piece)> Walk<'_, Sink> {
             return Ok(());
         }
         self.memory.translate(address, length_bytes, &mut *self.sink)
+    }
+
+    /// Takes a readable buffer that is not wanted, if it may be there.
+    #[cold]
+    const fn pass_readable(&self, index: u16) -> Result<(), QueueFault> {
+        match self.wanted {
+            Wanted::Answer if self.is_writable_part => {
+                Err(QueueFault::ReadableAfterWritable { index })
+            }
+            Wanted::Answer | Wanted::Readable => Ok(()),
+            Wanted::Writable => Err(QueueFault::NotWritable { index }),
+        }
     }
 
     /// Refuses to take one more descriptor than a chain may have.

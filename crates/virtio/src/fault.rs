@@ -104,6 +104,10 @@ pub enum QueueFault {
         length_bytes: u32,
     },
 
+    /// A command on the control queue without a device-writable byte for its answer (5.1.6.5).
+    #[error("control command has no room for its acknowledgement")]
+    NoAcknowledgement,
+
     /// The file behind a memory region was truncated under us.
     #[error("guest memory was taken away by truncating its file")]
     MemoryLost,

@@ -44,10 +44,18 @@ impl Features {
     pub const NET_STATUS: Self = Self(1 << 16);
     /// There is a control queue (5.1.3, bit 17).
     pub const NET_CTRL_VQ: Self = Self(1 << 17);
+    /// It takes receive modes and address tables (5.1.3, bit 18).
+    pub const NET_CTRL_RX: Self = Self(1 << 18);
+    /// It takes a VLAN filter (5.1.3, bit 19).
+    pub const NET_CTRL_VLAN: Self = Self(1 << 19);
+    /// It takes more receive modes (5.1.3, bit 20).
+    pub const NET_CTRL_RX_EXTRA: Self = Self(1 << 20);
     /// Several queue pairs (5.1.3, bit 22).
     pub const NET_MQ: Self = Self(1 << 22);
     /// The driver can announce itself when asked to (5.1.3, bit 21).
     pub const NET_GUEST_ANNOUNCE: Self = Self(1 << 21);
+    /// The control queue takes another address of the driver's own (5.1.3, bit 23).
+    pub const NET_CTRL_MAC_ADDR: Self = Self(1 << 23);
     /// The driver takes trains of UDP datagrams over IPv4 (5.1.3, bit 54).
     pub const NET_GUEST_USO4: Self = Self(1 << 54);
     /// The driver takes trains of UDP datagrams over IPv6 (5.1.3, bit 55).
@@ -67,6 +75,24 @@ impl Features {
             | Self::NET_GUEST_ECN.0
             | Self::NET_GUEST_USO4.0
             | Self::NET_GUEST_USO6.0,
+    );
+    /// What the driver takes beside ready frames, which GUEST_OFFLOADS_SET switches (5.1.6.5.6.1).
+    pub const GUEST_OFFLOADS: Self = Self(
+        Self::NET_GUEST_CSUM.0
+            | Self::NET_GUEST_TSO4.0
+            | Self::NET_GUEST_TSO6.0
+            | Self::NET_GUEST_ECN.0
+            | Self::NET_GUEST_UFO.0
+            | Self::NET_GUEST_USO4.0
+            | Self::NET_GUEST_USO6.0,
+    );
+    /// The control queue and what its commands need, but for those that go with others.
+    pub const CONTROL: Self = Self(
+        Self::NET_CTRL_VQ.0
+            | Self::NET_CTRL_RX.0
+            | Self::NET_CTRL_RX_EXTRA.0
+            | Self::NET_CTRL_VLAN.0
+            | Self::NET_CTRL_MAC_ADDR.0,
     );
     /// Writes are to be logged for migration (vhost-user, bit 26).
     pub const LOG_ALL: Self = Self(1 << 26);

@@ -11,10 +11,11 @@ use std::thread;
 use frame::{Burst, DropReason, Outgoing, Room};
 use proptest::prelude::*;
 
+use crate::control::{Acknowledgement, MAX_COMMAND_BYTES};
 use crate::testing::{Buffer, Driver, TestMemory};
 use crate::{
-    Features, QueueFault, QueueSize, ReceiveQueue, Refusal, SetupError, TransmitQueue, VringSetup,
-    install_sigbus_guard,
+    ControlQueue, Features, QueueFault, QueueSize, ReceiveQueue, Refusal, SetupError,
+    TransmitQueue, VringSetup, install_sigbus_guard,
 };
 
 const MEMORY_BYTES: u64 = 0x8000;
@@ -58,7 +59,7 @@ fn descriptor() -> impl Strategy<Value = Buffer> {
     })
 }
 
-/// Works both kinds of queue on the same ring, as far as the ring allows.
+/// Works all kinds of queue on the same ring, as far as the ring allows.
 fn work(setup: &VringSetup, calls: usize) {
     let mut transmit = match TransmitQueue::new(setup.clone()) {
         // Rubbish that looks like descriptors of an earlier life.
@@ -66,8 +67,15 @@ fn work(setup: &VringSetup, calls: usize) {
         queue => queue.unwrap(),
     };
     let mut receive = ReceiveQueue::new(setup.clone()).unwrap();
+    let mut control = ControlQueue::new(setup.clone()).unwrap();
     let mut burst = Burst::new();
     for _ in 0..calls {
+        let _ = control.serve(16, |command| {
+            assert!(command.len() <= MAX_COMMAND_BYTES);
+            Acknowledgement::Error
+        });
+        let _ = control.release();
+        let _ = control.enable_notifications();
         burst.clear();
         let outcome = transmit.receive(&mut burst, 64);
         for frame in &burst.frames {

@@ -27,6 +27,8 @@
 //! logic over private headers. A transmitq notes it in the frames that it takes, a receiveq passes on
 //! what its driver takes over; what is to be done in between is the data path's.
 //!
+//! What a driver orders on its control queue is in [`control`].
+//!
 //! A [`MemoryMap`] is immutable; when the front end changes a guest's memory, queues are stopped
 //! and made anew with the next map. While the guest is migrated, what queues write is noted in its
 //! [`DirtyLog`]. A region's file may be truncated while we use it:
@@ -35,6 +37,7 @@
 #![deny(unsafe_code)]
 
 mod chain;
+pub mod control;
 mod dirty_log;
 mod fault;
 mod features;
@@ -62,7 +65,7 @@ pub use fault::{GuestAddress, QueueFault};
 pub use features::Features;
 pub use memory::{MAX_REGIONS, MemoryError, MemoryMap};
 pub use notification::needs_notification;
-pub use queues::{ReceiveQueue, TransmitQueue};
+pub use queues::{ControlQueue, ReceiveQueue, TransmitQueue};
 pub use receive::Refusal;
 pub use region::GuestRegion;
 pub use setup::{InvalidQueueSize, QueueSize, RingPart, SetupError, VringAddresses, VringSetup};

@@ -1,8 +1,9 @@
-//! The two queues of a queue pair as the data path has them: with whichever ring the driver agreed
+//! The queues of a network device as those who work them have them: with whichever ring the driver agreed
 //! to. Which it is, is asked once a call; all behind that is made for each kind of ring by itself.
 
 use frame::{Burst, Completing, Joined, Outgoing, Reader};
 
+use crate::control::{Acknowledgement, Control};
 use crate::offload::{NetHeader, Receiver};
 use crate::receive::{Receive, Refusal};
 use crate::transmit::Transmit;
@@ -19,6 +20,10 @@ pub struct TransmitQueue(Kind<Transmit<Split>, Transmit<Packed>>);
 /// The receiveq of a guest: our egress. One owner at a time.
 #[derive(Debug)]
 pub struct ReceiveQueue(Kind<Receive<Split>, Receive<Packed>>);
+
+/// The control queue of a guest (5.1.6.5). One owner at a time, who is in no hurry.
+#[derive(Debug)]
+pub struct ControlQueue(Kind<Control<Split>, Control<Packed>>);
 
 /// A queue with either ring.
 #[derive(Debug)]
@@ -153,6 +158,12 @@ impl ReceiveQueue {
         either!(&self.0, queue => queue.receiver())
     }
 
+    /// Narrows what the driver takes beside ready frames to these of
+    /// [`Features::GUEST_OFFLOADS`], if it has negotiated them.
+    pub fn limit_offloads(&mut self, offloads: Features) {
+        either!(&mut self.0, queue => queue.limit_offloads(offloads));
+    }
+
     /// Writes a ready frame, and a net header that says so, into the guest's next buffers. The
     /// guest sees them at the next [`release`](Self::release).
     ///
@@ -226,6 +237,59 @@ impl ReceiveQueue {
     /// Tells the driver that notifications of new buffers are not needed.
     pub fn disable_notifications(&mut self) {
         either!(&mut self.0, queue => queue.disable_notifications());
+    }
+
+    /// Notes what is written to guest memory from now on in another log, or in none.
+    pub fn set_log(&mut self, log: Option<Box<VringLog>>) {
+        either!(&mut self.0, queue => queue.set_log(log));
+    }
+
+    /// Where to go on: what GET_VRING_BASE answers, after [`release`](Self::release).
+    #[must_use]
+    pub fn base(&self) -> u32 {
+        either!(&self.0, queue => queue.base())
+    }
+}
+
+impl ControlQueue {
+    /// Starts working the ring, with notifications from the driver asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] if the ring is not in guest memory, or not as such a ring must be.
+    #[expect(clippy::needless_pass_by_value, reason = "who makes a queue is done with its setup")]
+    pub fn new(setup: VringSetup) -> Result<Self, SetupError> {
+        Ok(Self(if setup.features.contains(Features::RING_PACKED) {
+            Kind::Packed(Control::new(&setup)?)
+        } else {
+            Kind::Split(Control::new(&setup)?)
+        }))
+    }
+
+    /// Takes up to `limit` commands, and notes what `carry_out` answers to each. The driver sees it
+    /// at the next [`release`](Self::release). Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFault`] if the guest broke the ring: the caller stops the queue. Commands before that
+    /// were carried out, and their answers are to be released.
+    pub fn serve(
+        &mut self,
+        limit: usize,
+        carry_out: impl FnMut(&[u8]) -> Acknowledgement,
+    ) -> Result<usize, QueueFault> {
+        either!(&mut self.0, queue => queue.serve(limit, carry_out))
+    }
+
+    /// Gives all answers to the driver, visible at once. True if the driver asked to be notified of
+    /// that.
+    pub fn release(&mut self) -> bool {
+        either!(&mut self.0, queue => queue.release())
+    }
+
+    /// Asks the driver for a notification of the next command. True if there is one already.
+    pub fn enable_notifications(&mut self) -> bool {
+        either!(&mut self.0, queue => queue.enable_notifications())
     }
 
     /// Notes what is written to guest memory from now on in another log, or in none.

@@ -68,6 +68,7 @@ pub(crate) struct Receive<R: Ring> {
     /// Chains available from `walked` on, when last looked.
     seen_available: u16,
     net_header_bytes: usize,
+    features: Features,
     receiver: Receiver,
     /// Chains that one frame may take.
     most_merged: usize,
@@ -89,6 +90,7 @@ impl<R: Ring> Receive<R> {
             walked: next,
             seen_available: 0,
             net_header_bytes: setup.features.net_header_bytes(),
+            features: setup.features,
             receiver: Receiver::new(setup.features),
             most_merged: if merges { MAX_MERGED } else { 1 },
             ahead: Ahead::new(),
@@ -120,6 +122,11 @@ impl<R: Ring> Receive<R> {
 
     pub(crate) const fn receiver(&self) -> Receiver {
         self.receiver
+    }
+
+    pub(crate) const fn limit_offloads(&mut self, offloads: Features) {
+        let negotiated = self.features.0 & Features::GUEST_OFFLOADS.0;
+        self.receiver = Receiver::new(Features(negotiated & offloads.0));
     }
 
     /// Put together with all that it calls: as functions they cost a fifth of its time (64 bytes).
