@@ -15,7 +15,7 @@ use crate::call::PeerCall;
 use crate::counters::Counters;
 use crate::eventfd::PeerEventfd;
 use crate::queue::{Kind, Receiveq, Transmitq};
-use crate::settings::PortTraits;
+use crate::settings::{PortTraits, Reception};
 use crate::steering::Steering;
 
 /// A virtqueue that is ready to run, or was taken out of use.
@@ -77,6 +77,8 @@ pub(crate) enum Command {
     StartVring(Box<StartVring>),
     StopVring(PortId, u8, Half),
     EnableVring(PortId, u8, Half, bool),
+    /// Changes which frames a guest gets, and how.
+    SetReception(PortId, Reception),
     /// Notes what a virtqueue writes in another log, or in none, without stopping it.
     LogVring(PortId, u8, Half, Option<Box<VringLog>>),
     /// Says that the guest with this address has come to a port.

@@ -4,16 +4,19 @@
 //! published. Only then is the answer given, so that memory may be unmapped and a ring's index
 //! told to the front end.
 
+mod changes;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use frame::PortId;
 use ring::{Consumer, Marker};
-use virtio::VringLog;
+use virtio::Features;
 
 use crate::command::{Command, Half, PortDescription, Reply, StartVring, Vring};
 use crate::counters::{Counters, add};
 use crate::queue::{Kind, Queue, Receiveq, RingState, Transmitq};
+use crate::settings::Reception;
 use crate::steering::MAX_QUEUES;
 use crate::thread::{PollThread, Port};
 
@@ -63,6 +66,7 @@ impl PollThread {
             Command::EnableVring(port, pair, half, is_enabled) => {
                 self.enable_vring(port, pair, half, is_enabled);
             }
+            Command::SetReception(port, reception) => self.set_reception(port, reception),
             Command::LogVring(port, pair, half, log) => self.log_vring(port, pair, half, log),
             Command::Announce(port, address) => self.announce(port, address),
             Command::AddQueue(port, pair, kind, counters) => {
@@ -94,7 +98,9 @@ impl PollThread {
             }
             _ => {
                 let queues = [None; MAX_QUEUES];
-                *place = Some(Box::new(Port { id, steering, counters, queues, traits }));
+                let reception = Reception::default();
+                let port = Port { id, steering, counters, queues, traits, reception };
+                *place = Some(Box::new(port));
             }
         }
     }
@@ -113,7 +119,10 @@ impl PollThread {
 
     /// Puts a queue in the table and tells the port where it is.
     fn insert(&mut self, port: PortId, pair: u8, mut queue: Queue) -> Option<u16> {
-        queue.traits = self.port(port).map(|port| port.traits).unwrap_or_default();
+        if let Some(port) = self.port(port) {
+            queue.traits = port.traits;
+            queue.set_reception(&port.reception);
+        }
         let index = self.queues.insert(queue)?;
         let port = self.ports.get_mut(usize::from(port.slot))?.as_deref_mut()?;
         port.queues[usize::from(pair)] = Some(index);
@@ -135,6 +144,7 @@ impl PollThread {
             self.insert(port, pair, Queue::new(port, pair, kind, counters))
         });
         let Some(index) = index else { return };
+        let offloads = self.port(port).map_or(Features::NONE, |port| port.reception.offloads);
         let borrowers = self.links.iter().flatten().count();
         let mark = self.queues.mark(index);
         // A descriptor that cannot be watched leaves the queue polled for ever.
@@ -153,6 +163,7 @@ impl PollThread {
                 self.start_polling(index);
             }
             Vring::Receiveq(mut ring) => {
+                ring.limit_offloads(offloads);
                 // Refilled buffers are found when they are needed, never announced.
                 ring.disable_notifications();
                 if let Some(kick) = &kick {
@@ -161,39 +172,6 @@ impl PollThread {
                 *receiveq = Some(Box::new(Receiveq { ring, call, is_enabled, state }));
                 self.set_eligible(index);
             }
-        }
-    }
-
-    fn enable_vring(&mut self, port: PortId, pair: u8, half: Half, is_enabled: bool) {
-        let Some(index) = self.place(port, pair) else { return };
-        let Some(queue) = self.queues.get_mut(index) else { return };
-        let Kind::Guest { transmitq, receiveq } = &mut queue.kind else { return };
-        match half {
-            Half::Transmitq => {
-                if let Some(transmitq) = transmitq {
-                    transmitq.is_enabled = is_enabled;
-                }
-            }
-            Half::Receiveq => {
-                if let Some(receiveq) = receiveq {
-                    receiveq.is_enabled = is_enabled;
-                }
-                self.set_eligible(index);
-            }
-        }
-    }
-
-    fn log_vring(&mut self, port: PortId, pair: u8, half: Half, log: Option<Box<VringLog>>) {
-        let Some(index) = self.place(port, pair) else { return };
-        let Some(queue) = self.queues.get_mut(index) else { return };
-        match (&mut queue.kind, half) {
-            (Kind::Guest { transmitq: Some(transmitq), .. }, Half::Transmitq) => {
-                transmitq.ring.set_log(log);
-            }
-            (Kind::Guest { receiveq: Some(receiveq), .. }, Half::Receiveq) => {
-                receiveq.ring.set_log(log);
-            }
-            _ => {}
         }
     }
 

@@ -34,7 +34,7 @@ use crate::counters::Counters;
 use crate::notifier;
 use crate::poll_threads::{self, Handle, StartError};
 use crate::queue::Kind;
-use crate::settings::{PortTraits, Settings};
+use crate::settings::{PortTraits, Reception, Settings};
 use crate::steering::{MAX_QUEUES, Steering};
 pub use idle_queue::IdleQueue;
 pub use vrings::{StartedVring, StoppedVring};
@@ -62,6 +62,8 @@ struct PortRecord {
     queues: BTreeMap<u8, QueueRecord>,
     /// By vring: where its writes are logged. Empty unless the guest is migrated.
     logs: BTreeMap<u16, VringLog>,
+    /// Kept here so that no poll thread is the last to have it.
+    reception: Reception,
     /// By thread: for what no queue of the port counts.
     by_thread: Vec<Arc<Counters>>,
 }
@@ -140,6 +142,7 @@ impl Datapath {
             steering: Arc::new(Steering::new()),
             queues: BTreeMap::new(),
             logs: BTreeMap::new(),
+            reception: Reception::default(),
             by_thread: self.threads.iter().map(|_| Arc::default()).collect(),
         });
         self.set_port(id, policy, learn_limit, traits);

@@ -20,7 +20,7 @@ mod copies;
 mod trains;
 
 use afxdp::Chunk;
-use frame::{Burst, DropCounts, DropReason, HEADER_BYTES, Outgoing, TAG_BYTES};
+use frame::{Burst, DropCounts, DropReason, HEADER_BYTES, Outgoing, TAG_BYTES, VlanTag};
 use virtio::QueueFault;
 use virtio::offload::Head;
 
@@ -38,6 +38,9 @@ impl PollThread {
         while let Some(index) = self.work.touched.pop() {
             let Some(queue) = self.queues.get_mut(index) else { continue };
             let Work { burst, exchanged, head, trains, .. } = &mut self.work;
+            if queue.filter.is_some() {
+                refuse_unwanted(queue, burst);
+            }
             // Decided once a queue: guests' queues have no chunks, interfaces' take no large frames.
             let fault = match queue.kind {
                 Kind::Guest { .. } | Kind::Tap(..) if trains::may_form(queue, burst) => {
@@ -149,6 +152,23 @@ fn send(
     orders.clear();
     queue.orders = orders;
     fault
+}
+
+/// Takes those orders out whose frames the guest does not want, and counts them. Asked once a burst,
+/// and in a function of its own: few guests are behind it.
+#[cold]
+#[inline(never)]
+fn refuse_unwanted(queue: &mut Queue, burst: &Burst) {
+    let Some(filter) = &queue.filter else { return };
+    let before = queue.orders.len();
+    queue.orders.retain(|order| {
+        let destination = burst.frames[order.frame].header.destination();
+        filter.wants(destination, order.tag.map(VlanTag::vid))
+    });
+    let refused = before - queue.orders.len();
+    if refused > 0 {
+        queue.counters.count_drops(DropReason::ReceiveFilter, refused as u64);
+    }
 }
 
 /// Lets the queue get ready for its orders.

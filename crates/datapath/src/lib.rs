@@ -52,6 +52,6 @@ pub use datapath::{Datapath, IdleQueue, PortsExhausted, StartedVring, StoppedVri
 pub use eventfd::{NotAnEventfd, PeerEventfd};
 pub use frame;
 pub use poll_threads::StartError;
-pub use settings::{PollMode, PortTraits, Settings};
+pub use settings::{PollMode, PortTraits, Reception, Settings};
 pub use steering::{MAX_QUEUES, MAX_THREADS};
 pub use tap;

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use afxdp::Chunk;
 use frame::{BURST_FRAMES, Burst, DropReason, Outgoing, PortId, Segment, VlanTag};
 use virtio::QueueFault;
+use virtio::control::ReceiveFilter;
 use virtio::offload::NetHeader;
 
 use crate::counters::Counters;
 use crate::idle::Patience;
 use crate::loans::Loans;
-use crate::settings::PortTraits;
+use crate::settings::{PortTraits, Reception};
 
 pub(crate) use departure::Departure;
 pub(crate) use kind::{Kind, Receiveq, RingState, Transmitq, Undelivered};
@@ -57,6 +58,8 @@ pub(crate) struct Queue {
     pub(crate) is_leaving: bool,
     /// How the port is set.
     pub(crate) traits: PortTraits,
+    /// Which frames its guest gets, if not all.
+    pub(crate) filter: Option<Arc<ReceiveFilter>>,
 }
 
 impl Queue {
@@ -78,6 +81,15 @@ impl Queue {
             is_polled: false,
             is_leaving: false,
             traits: PortTraits::default(),
+            filter: None,
+        }
+    }
+
+    /// Does as a guest's driver has ordered.
+    pub(crate) fn set_reception(&mut self, reception: &Reception) {
+        self.filter.clone_from(&reception.filter);
+        if let Kind::Guest { receiveq: Some(receiveq), .. } = &mut self.kind {
+            receiveq.ring.limit_offloads(reception.offloads);
         }
     }
 

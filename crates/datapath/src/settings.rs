@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bridge::Fdb;
 use frame::{ETHERNET_HEADER_BYTES, MAX_FRAME_BYTES};
+use virtio::Features;
+use virtio::control::ReceiveFilter;
 
 /// What a poll thread does when there is nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +42,21 @@ impl Default for PortTraits {
         #[expect(clippy::cast_possible_truncation, reason = "9,216")]
         let limit_bytes = MAX_FRAME_BYTES as u32;
         Self { limit_bytes, has_offloads: true }
+    }
+}
+
+/// What a guest's driver has ordered of the frames for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reception {
+    /// Which frames it gets; `None`: all.
+    pub filter: Option<Arc<ReceiveFilter>>,
+    /// What it takes beside ready frames, of what it has negotiated.
+    pub offloads: Features,
+}
+
+impl Default for Reception {
+    fn default() -> Self {
+        Self { filter: None, offloads: Features::GUEST_OFFLOADS }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::idle::{Bed, TURNS_BETWEEN_LOOKS};
 use crate::orders::Direct;
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
-use crate::settings::{PollMode, PortTraits};
+use crate::settings::{PollMode, PortTraits, Reception};
 use crate::steering::{MAX_QUEUES, Steering};
 
 /// What a poll thread knows of a port.
@@ -43,6 +43,7 @@ pub(crate) struct Port {
     /// The port's queues that are this thread's, by pair: places in its queue table.
     pub(crate) queues: [Option<u16>; MAX_QUEUES],
     pub(crate) traits: PortTraits,
+    pub(crate) reception: Reception,
 }
 
 /// The queue that a step of the turn works on, and what its frames became.

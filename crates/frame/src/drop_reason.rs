@@ -81,6 +81,8 @@ drop_reasons! {
     /// The frame's checksum cannot be completed for this port, or the frame not be cut: its
     /// headers are longer than what is copied of them, or not what its net header says.
     OffloadUnfit, Egress, "offload_unfit";
+    /// The guest does not want it: by the receive modes, addresses and VLANs of its control queue.
+    ReceiveFilter, Egress, "receive_filter";
     /// No credit or no room left to hand the frame to another poll thread.
     HandoverFull, Egress, "handover_full";
     /// The port was removed while the frame was on its way to it.

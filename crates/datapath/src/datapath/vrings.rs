@@ -6,10 +6,11 @@
 use frame::PortId;
 use virtio::{ReceiveQueue, SetupError, TransmitQueue, VringSetup};
 
-use super::{Datapath, record};
+use super::{Datapath, record, record_mut};
 use crate::call::PeerCall;
 use crate::command::{Command, Half, Reply, StartVring, Vring};
 use crate::eventfd::PeerEventfd;
+use crate::settings::Reception;
 
 /// A virtqueue to be run.
 #[derive(Debug)]
@@ -119,6 +120,16 @@ impl Datapath {
         // Each thread answers in the order in which its rings come to rest.
         let answers = asked.into_iter().map(|thread| self.threads[thread].reply());
         answers.filter_map(stopped).collect()
+    }
+
+    /// Changes which frames a guest gets and how, on all its rings, those started later as well. When
+    /// this returns no other frame goes to it.
+    pub fn set_reception(&mut self, port: PortId, reception: &Reception) {
+        let Some(record) = record_mut(&mut self.ports, port) else { return };
+        let before = std::mem::replace(&mut record.reception, reception.clone());
+        self.call_all(|| Command::SetReception(port, reception.clone()));
+        // Freed here, not by a poll thread.
+        drop(before);
     }
 
     /// Enables or disables a running virtqueue. A disabled receiveq gets no frames; what comes
