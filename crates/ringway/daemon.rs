@@ -138,6 +138,7 @@ fn serve(poller: &Poller, server: &mut ControlServer, switch: &mut Switch) -> io
                 }
                 Token::Listener(key) => switch.accept(key),
                 Token::Session(key) => switch.converse(key),
+                Token::Commands(key) => switch.serve_control(key),
             }
         }
     }

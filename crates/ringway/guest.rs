@@ -14,22 +14,17 @@
 //!
 //! A ring whose memory goes is paused, and goes on where it was when its memory is back. What a
 //! ring was told about being enabled outlives stop and start (vhost-user, "Ring states").
-//!
-//! A guest's driver negotiates once, and lives on when the switch or the port's settings change
-//! under it. Offloads that it has are served although the port does not offer them any more:
-//!
-//! - a front end may acknowledge them whatever is on offer;
-//! - QEMU looks at the offer first, and hangs up without a word if something is missing that its
-//!   guest has (`vhost_net_init`; seen with 7.2), again and again. So whoever is shown an offer
-//!   without offloads and hangs up at once finds them on offer when it comes back.
 
 mod backend;
 mod config_space;
+mod control;
 mod dirty_log;
 mod hand_over;
 mod memory;
+mod offer;
 mod starting;
 
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +35,7 @@ use vhost_user::{MemoryRegion, Refused};
 use virtio::{DirtyLog, Features, MemoryMap, QueueSize};
 
 use crate::refusal::one_line;
+use control::Control;
 use memory::{Mapping, memory_map};
 
 /// A front end that leaves so soon after it has seen the offer does so because of it. QEMU takes
@@ -72,6 +68,8 @@ struct Vring {
     /// Where the front end hears that the ring is broken.
     err: Option<PeerCall>,
     is_enabled: bool,
+    /// The data path was told that it passes frames, when it was started or later.
+    passes: bool,
     is_running: bool,
     /// It was started, and its guest broke its rules: it does nothing until it is started anew.
     is_broken: bool,
@@ -89,7 +87,9 @@ pub(crate) struct Guest {
     queue_pairs: u16,
     /// How the port is set.
     traits: PortTraits,
+    /// Those of the queue pairs, and one more that may be the control queue.
     vrings: Vec<Vring>,
+    control: Control,
     regions: Vec<(MemoryRegion, Mapping)>,
     map: Arc<MemoryMap>,
     features: Features,
@@ -108,12 +108,13 @@ pub(crate) struct Guest {
 impl Guest {
     /// A guest that nothing is known of, with up to `queue_pairs` queue pairs.
     pub(crate) fn new(queue_pairs: u16, traits: PortTraits) -> Self {
-        let vrings = (0..2 * queue_pairs).map(|_| Vring::default()).collect();
+        let vrings = (0..=2 * queue_pairs).map(|_| Vring::default()).collect();
         let map = Arc::new(MemoryMap::new(Vec::new()).expect("no regions do not overlap"));
         Self {
             queue_pairs,
             traits,
             vrings,
+            control: Control::default(),
             regions: Vec::new(),
             map,
             features: Features::NONE,
@@ -139,31 +140,9 @@ impl Guest {
         self.is_held = true;
     }
 
-    /// What a driver may negotiate: offloads if the port is set so, and no control queue (QEMU adds its
-    /// own).
-    fn offered(&self) -> Features {
-        let offered = Features::VERSION_1
-            | Features::NET_MRG_RXBUF
-            | Features::NET_MTU
-            | Features::RING_INDIRECT_DESC
-            | Features::RING_EVENT_IDX
-            | Features::RING_PACKED
-            | Features::IN_ORDER
-            | Features::NET_GUEST_ANNOUNCE
-            | Features::LOG_ALL
-            | Features::ANY_LAYOUT;
-        let offered = if self.queue_pairs > 1 { offered | Features::NET_MQ } else { offered };
-        if self.offers_offloads() { offered | Features::OFFLOADS } else { offered }
-    }
-
-    const fn offers_offloads(&self) -> bool {
-        self.traits.has_offloads || self.offers_again
-    }
-
-    /// Says whether offloads are on offer though the port is set otherwise, because the last
-    /// front end left without them.
-    pub(crate) const fn offers_again(&self) -> bool {
-        self.offers_again
+    /// The numbers of all rings.
+    const fn rings(&self) -> RangeInclusive<u16> {
+        0..=2 * self.queue_pairs
     }
 
     /// The features that the driver acknowledged.
@@ -234,6 +213,7 @@ impl Attached<'_> {
     pub(crate) fn detach(&mut self) {
         self.stop_all();
         let offers_again = matches!(self.guest.look, Look::Wanting(at) if at.elapsed() < AT_ONCE);
+        self.forget_orders();
         let Guest { queue_pairs, traits, is_held, .. } = *self.guest;
         *self.guest = Guest { offers_again, is_held, ..Guest::new(queue_pairs, traits) };
         self.log_all();
@@ -256,6 +236,9 @@ impl Attached<'_> {
 
     /// Stops a ring if it runs, and remembers where.
     fn stop(&mut self, index: u16) {
+        if self.stop_control(index) {
+            return;
+        }
         let Some(vring) = self.guest.vrings.get_mut(usize::from(index)) else { return };
         if std::mem::take(&mut vring.is_running)
             && let Some(base) = self.datapath.stop_vring(self.port, index)
@@ -265,21 +248,23 @@ impl Attached<'_> {
     }
 
     fn stop_all(&mut self) {
-        for index in 0..2 * self.guest.queue_pairs {
-            self.stop(index);
-        }
+        self.guest.rings().for_each(|index| self.stop(index));
     }
 
     /// Starts a ring that has all it needs. One whose memory is not there yet stays stopped.
     fn reconcile(&mut self, index: u16) -> Result<(), Refused> {
         let Some(start) = self.guest.ready(self.port, index)? else { return Ok(()) };
+        if self.guest.is_control(index) {
+            let outcome = self.start_control(start);
+            return self.guest.note_start(index, outcome);
+        }
         let StartedVring { port, vring, setup, kick, call, is_enabled } = start;
         let outcome = self.datapath.start_vring(port, vring, setup, kick, call, is_enabled);
         self.guest.note_start(index, outcome)
     }
 
     fn reconcile_all(&mut self) -> Result<(), Refused> {
-        (0..2 * self.guest.queue_pairs).try_for_each(|index| self.reconcile(index))
+        self.guest.rings().try_for_each(|index| self.reconcile(index))
     }
 
     /// Changes a ring's description: a running ring stops for it and goes on with the change.
@@ -329,6 +314,7 @@ impl Attached<'_> {
     /// Forgets the driver: all rings stop and are disabled, the memory stays.
     fn reset(&mut self) {
         self.stop_all();
+        self.forget_orders();
         self.guest.vrings.iter_mut().for_each(|vring| *vring = Vring::default());
         self.guest.status = 0;
         self.log_all();

@@ -215,6 +215,16 @@ impl GuestPort {
         self.note_state();
     }
 
+    /// Has the poller wait for commands on a control queue that has just started.
+    pub(crate) fn watch_control(&mut self, poller: &Poller) {
+        if let Some(kicks) = self.guest.watch_control()
+            && let Err(error) = poller.add(kicks, Token::Commands(self.key))
+        {
+            let line = format_args!("cannot wait for commands on the control queue: {error}");
+            self.log.write(Level::Error, line);
+        }
+    }
+
     /// Forgets the front end and all it gave. The socket closes last: whoever sees it closed may use
     /// the rings' memory for something else, or read in them where they stand.
     fn end(&mut self, datapath: &mut Datapath) {

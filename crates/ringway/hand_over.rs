@@ -36,7 +36,7 @@ mod take;
 pub(crate) use channel::{Arrived, Lent};
 pub(crate) use give::give;
 pub(crate) use state::{
-    GuestPortState, GuestState, LearnedEntry, ListenerState, RegionState, RingState, RingStopped,
-    SessionState, TapState, VERSION,
+    GuestPortState, GuestState, LearnedEntry, ListenerState, OrderState, RegionState, RingState,
+    RingStopped, SessionState, TapState, VERSION,
 };
 pub(crate) use take::take;

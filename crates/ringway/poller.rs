@@ -27,6 +27,8 @@ pub(crate) enum Token {
     Listener(u32),
     /// A front end's session.
     Session(u32),
+    /// A driver's commands on its control queue.
+    Commands(u32),
 }
 
 impl Token {
@@ -38,6 +40,7 @@ impl Token {
             Self::Client(number) => (3, number),
             Self::Listener(number) => (4, number),
             Self::Session(number) => (5, number),
+            Self::Commands(number) => (6, number),
         };
         kind << 32 | u64::from(number)
     }
@@ -52,6 +55,7 @@ impl Token {
             3 => Self::Client(number),
             4 => Self::Listener(number),
             5 => Self::Session(number),
+            6 => Self::Commands(number),
             _ => return None,
         })
     }

@@ -54,7 +54,7 @@ pub(crate) fn port(switch: &Switch, port: &Port) -> Value {
             report["memory_bytes"] = json!(guest.guest.memory_bytes());
             report["mtu"] = json!(port.settings.traits.mtu());
             report["mtu_of_front_end"] = json!(guest.guest.mtu());
-            report["faults"] = json!(statistics.total.faults);
+            report["faults"] = json!(statistics.total.faults + port.faults.of_control);
             report["last_fault"] = json!(port.faults.last.as_ref().map(last_fault));
         }
         Behind::Uplink(uplink) => {
@@ -87,6 +87,7 @@ fn last_fault(fault: &Fault) -> Value {
 pub(crate) fn statistics(switch: &Switch, port: &Port) -> Value {
     let statistics = switch.datapath.statistics(port.id);
     let mut report = counters(&statistics.total);
+    report["faults"] = json!(statistics.total.faults + port.faults.of_control);
     report["name"] = json!(port.spec.name);
     report["state"] = json!(if port.is_up() { "up" } else { "down" });
     report["queues"] = statistics.queues.iter().map(queue).collect();

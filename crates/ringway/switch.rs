@@ -31,7 +31,7 @@ use crate::port_spec::{Connection, PortSpec, Settings};
 use crate::refusal::Refusal;
 use crate::uplink::Uplink;
 pub(crate) use faults::Fault;
-use faults::Faults;
+use faults::{Faults, RingName};
 pub(crate) use hand_over::{Known, Rest, key};
 
 /// What is behind a port.
@@ -256,8 +256,16 @@ impl Switch {
         self.end_reunion();
     }
 
-    /// Does what is due: connects to front ends that listen, and ends the wait for guests. Returns
-    /// how long until the next is.
+    /// A driver has given commands on its control queue.
+    pub(crate) fn serve_control(&mut self, key: u32) {
+        let Some(port) = self.ports.get_mut(&key) else { return };
+        if let Behind::Guest(guest) = &mut port.behind {
+            serve_control(guest, &mut port.faults, port.id, &mut self.datapath);
+        }
+    }
+
+    /// Does what is due: connects to front ends that listen, looks at control queues whose drivers need
+    /// not kick, and ends the wait for guests. Returns how long until the next is.
     pub(crate) fn do_due(&mut self) -> Option<Duration> {
         self.end_reunion();
         let now = Instant::now();
@@ -265,7 +273,12 @@ impl Switch {
         for port in self.ports.values_mut() {
             let Behind::Guest(guest) = &mut port.behind else { continue };
             guest.connect(now, &self.poller);
-            next = [next, guest.next_attempt(now)].into_iter().flatten().min();
+            if guest.guest.control_due().is_some() {
+                serve_control(guest, &mut port.faults, port.id, &mut self.datapath);
+            }
+            guest.watch_control(&self.poller);
+            let look = guest.guest.control_due().map(|due| now + due);
+            next = [next, guest.next_attempt(now), look].into_iter().flatten().min();
         }
         next.map(|due| due.saturating_duration_since(now))
     }
@@ -312,6 +325,18 @@ impl Drop for Switch {
         for port in std::mem::take(&mut self.ports).into_values() {
             self.datapath.remove_port(port.id);
         }
+    }
+}
+
+/// Carries out commands of a guest's driver, and takes note of a queue that it broke.
+fn serve_control(
+    guest: &mut GuestPort,
+    faults: &mut Faults,
+    port: PortId,
+    datapath: &mut Datapath,
+) {
+    if let Some(fault) = guest.guest.attached(datapath, port).serve_control() {
+        faults.take(RingName::Control, fault);
     }
 }
 

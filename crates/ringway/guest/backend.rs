@@ -20,11 +20,16 @@ impl Backend for Attached<'_> {
     }
 
     fn served_features(&self) -> u64 {
-        (self.guest.offered() | Features::OFFLOADS).0
+        self.guest.served().0
     }
 
     fn queue_pairs_max(&self) -> u16 {
         self.guest.queue_pairs
+    }
+
+    fn rings_max(&self) -> u16 {
+        // The last may be the control queue, which shows only when features are acknowledged.
+        self.guest.rings().end() + 1
     }
 
     fn set_features(&mut self, features: u64, enabling: RingEnabling) -> Result<(), Refused> {
@@ -35,12 +40,16 @@ impl Backend for Attached<'_> {
             self.stop_all();
         }
         self.guest.features = features;
+        if changed & !Features::LOG_ALL.0 != 0 {
+            // Another driver, or one that begins anew.
+            self.forget_orders();
+        }
         if changed & Features::LOG_ALL.0 != 0 {
             // Comes and goes while the guest is migrated; rings that run lose nothing by it.
             self.log_all();
         }
         if enabling == RingEnabling::FromTheStart {
-            for index in 0..2 * self.guest.queue_pairs {
+            for index in self.guest.rings() {
                 self.set_vring_enable(index, true)?;
             }
         }
@@ -137,7 +146,11 @@ impl Backend for Attached<'_> {
 
     fn set_vring_enable(&mut self, index: u16, enabled: bool) -> Result<(), Refused> {
         self.vring(index)?.is_enabled = enabled;
-        self.datapath.enable_vring(self.port, index, enabled);
+        if !self.guest.is_control(index) {
+            let passes = self.guest.passes_frames(index);
+            self.vring(index)?.passes = passes;
+            self.datapath.enable_vring(self.port, index, passes);
+        }
         Ok(())
     }
 

@@ -17,10 +17,14 @@ impl Attached<'_> {
         let Some(vring) = guest.vrings.get(usize::from(index)) else { return };
         let log = guest.log.as_ref().filter(|_| guest.features.contains(Features::LOG_ALL));
         let log = log.map(|log| VringLog { log: Arc::clone(log), used_ring: vring.used_log });
-        self.datapath.log_vring(self.port, index, log);
+        if guest.is_control(index) {
+            self.log_control(log);
+        } else {
+            self.datapath.log_vring(self.port, index, log);
+        }
     }
 
     pub(super) fn log_all(&mut self) {
-        (0..2 * self.guest.queue_pairs).for_each(|index| self.log(index));
+        self.guest.rings().for_each(|index| self.log(index));
     }
 }

@@ -6,11 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use datapath::frame::PortId;
 use datapath::{NotAnEventfd, StartedVring, StoppedVring};
 use vhost_user::{MemoryRegion, Refused};
+use virtio::control::ControlState;
 use virtio::{Features, QueueSize};
 
 use super::memory::{map, memory_map};
-use super::{Guest, Look, Vring};
-use crate::hand_over::{Arrived, GuestState, Lent, RegionState, RingState, RingStopped};
+use super::{Attached, Guest, Look, Vring};
+use crate::hand_over::{
+    Arrived, GuestState, Lent, OrderState, RegionState, RingState, RingStopped,
+};
 use crate::refusal::Refusal;
 
 impl Guest {
@@ -24,7 +27,12 @@ impl Guest {
             descriptor: lent.add(mapping.file.as_fd()),
         });
         let regions = regions.collect();
-        let rings = self.vrings.iter().map(|vring| vring.describe(lent)).collect();
+        let mut rings: Vec<_> = self.vrings.iter().map(|vring| vring.describe(lent)).collect();
+        let last_ring = rings.pop();
+        let orders = self.control.state.as_ref().map(|state| {
+            let (filters_vlans, commands) = state.to_commands();
+            OrderState { filters_vlans, commands }
+        });
         GuestState {
             features: self.features.0,
             offers_again: self.offers_again,
@@ -32,13 +40,20 @@ impl Guest {
             mtu: self.mtu,
             regions,
             rings,
+            last_ring,
+            orders,
         }
     }
 
-    /// The rings that run, of every second from `first`: 0 receiveqs, 1 transmitqs. One that is broken
-    /// stands still already, and stays broken.
+    /// The rings of queue pairs, of every second from `first`: 0 receiveqs, 1 transmitqs. The control
+    /// queue needs no such order: who hands over does not serve it meanwhile.
+    fn halves(&self, first: u16) -> impl Iterator<Item = u16> {
+        (first..2 * self.queue_pairs).step_by(2).filter(|&index| !self.is_control(index))
+    }
+
+    /// Those of them that run. One that is broken stands still already, and stays broken.
     pub(crate) fn working(&self, first: u16) -> impl Iterator<Item = u16> {
-        let halves = (first..2 * self.queue_pairs).step_by(2);
+        let halves = self.halves(first);
         halves.filter(|&index| self.vrings.get(usize::from(index)).is_some_and(Vring::works))
     }
 
@@ -55,17 +70,17 @@ impl Guest {
         port: PortId,
         first: u16,
     ) -> impl Iterator<Item = Result<StartedVring, Refused>> {
-        let halves = (first..2 * self.queue_pairs).step_by(2);
+        let halves = self.halves(first);
         halves.filter_map(move |index| self.ready(port, index).transpose())
     }
 
     /// Where the rings have stopped.
     pub(crate) fn rings_stopped(&self) -> Vec<RingStopped> {
-        let stopped = |vring: &Vring| RingStopped {
-            base: vring.base,
+        let stopped = |(index, vring): (u16, &Vring)| RingStopped {
+            base: self.control_base(index).unwrap_or(vring.base),
             is_broken: vring.is_running && vring.is_broken,
         };
-        self.vrings.iter().map(stopped).collect()
+        self.rings().zip(&self.vrings).map(stopped).collect()
     }
 
     /// Takes over what a front end has said to another switch. No ring starts.
@@ -78,12 +93,13 @@ impl Guest {
         state: GuestState,
         arrived: &mut Arrived,
     ) -> Result<(), Refusal> {
-        let GuestState { features, offers_again, status, mtu, regions, rings } = state;
-        if rings.len() != self.vrings.len() {
-            let (found, wanted) = (rings.len(), self.vrings.len());
+        let GuestState { features, offers_again, status, mtu, regions, rings, .. } = state;
+        let wanted = 2 * usize::from(self.queue_pairs);
+        if rings.len() != wanted {
+            let found = rings.len();
             return Err(Refusal::new(format!("it comes with {found} rings and has {wanted}")));
         }
-        let unknown = features & !(self.offered() | Features::OFFLOADS | Features::NET_MQ).0;
+        let unknown = features & !(self.served() | Features::NET_MQ).0;
         if unknown != 0 {
             let text = format!("its driver uses features that are not known here: {unknown:#x}");
             return Err(Refusal::new(text));
@@ -100,10 +116,14 @@ impl Guest {
             self.regions.push(map(region, file).map_err(refused)?);
         }
         self.map = memory_map(&self.regions).map_err(refused)?;
-        for (vring, state) in self.vrings.iter_mut().zip(rings) {
+        for (vring, state) in self.vrings.iter_mut().zip(rings.into_iter().chain(state.last_ring)) {
             *vring = Vring::adopt(state, Features(features), arrived)?;
         }
         (self.features, self.status, self.mtu) = (Features(features), status, mtu);
+        self.control.state = state.orders.map(|OrderState { filters_vlans, commands }| {
+            let orders = (filters_vlans, &commands[..]);
+            ControlState::from_commands(self.features, self.queue_pairs, orders)
+        });
         self.offers_again = offers_again;
         if features != 0 {
             self.look = Look::Content;
@@ -118,6 +138,23 @@ impl Guest {
             // A ring that is broken counts as running, and so is not started.
             (vring.is_running, vring.is_broken) = (stopped.is_broken, stopped.is_broken);
         }
+    }
+}
+
+impl Attached<'_> {
+    /// Brings the data path to do as the driver has ordered: before rings start.
+    pub(crate) fn resume_orders(&mut self) {
+        self.enforce();
+    }
+
+    /// Starts the control queue, if there is one that does not run.
+    ///
+    /// # Errors
+    ///
+    /// As for any ring that cannot start.
+    pub(crate) fn resume_control(&mut self) -> Result<(), Refused> {
+        let control = self.guest.rings().find(|&index| self.guest.is_control(index));
+        control.map_or(Ok(()), |index| self.reconcile(index))
     }
 }
 

@@ -114,7 +114,21 @@ pub(crate) struct GuestState {
     pub(crate) status: u8,
     pub(crate) mtu: Option<u16>,
     pub(crate) regions: Vec<RegionState>,
+    /// Those of queue pairs.
     pub(crate) rings: Vec<RingState>,
+    /// The one behind them, which may be the control queue.
+    #[serde(default)]
+    pub(crate) last_ring: Option<RingState>,
+    #[serde(default)]
+    pub(crate) orders: Option<OrderState>,
+}
+
+/// What a driver has ordered on its control queue.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OrderState {
+    pub(crate) filters_vlans: bool,
+    /// As the driver would give them (VIRTIO 1.2, 5.1.6.5), without acknowledgement.
+    pub(crate) commands: Vec<Vec<u8>>,
 }
 
 /// A region of guest memory.

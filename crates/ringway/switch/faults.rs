@@ -16,12 +16,21 @@ use crate::port_log::PortLog;
 
 /// A ring's place among those of its port (VIRTIO 1.2, 5.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RingName(u16);
+pub(crate) enum RingName {
+    /// One of a queue pair.
+    OfPair(u16),
+    Control,
+}
 
 impl fmt::Display for RingName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.0.is_multiple_of(2) { "receiveq" } else { "transmitq" };
-        write!(formatter, "{kind} {}", self.0 / 2)
+        match *self {
+            Self::OfPair(ring) => {
+                let kind = if ring.is_multiple_of(2) { "receiveq" } else { "transmitq" };
+                write!(formatter, "{kind} {}", ring / 2)
+            }
+            Self::Control => formatter.write_str("control queue"),
+        }
     }
 }
 
@@ -33,22 +42,25 @@ pub(crate) struct Fault {
     pub(crate) at: Instant,
 }
 
-/// The faults of one port. How many there were is counted by the data path.
+/// The faults of one port. How many there were is counted where the rings are worked.
 #[derive(Debug)]
 pub(crate) struct Faults {
     log: PortLog,
     pub(crate) last: Option<Fault>,
+    /// How many the control queue had.
+    pub(crate) of_control: u64,
 }
 
 impl Faults {
     /// No fault yet of the port of this name.
     pub(super) fn new(port: &str) -> Self {
-        Self { log: PortLog::new(port), last: None }
+        Self { log: PortLog::new(port), last: None, of_control: 0 }
     }
 
-    fn take(&mut self, ring: RingName, cause: QueueFault) {
+    pub(super) fn take(&mut self, ring: RingName, cause: QueueFault) {
         let line = format_args!("{ring} stopped, its guest broke the rules: {cause}");
         self.log.write(Level::Warn, line);
+        self.of_control += u64::from(ring == RingName::Control);
         self.last = Some(Fault { ring, cause, at: Instant::now() });
     }
 }
@@ -64,7 +76,7 @@ impl Switch {
                     if let Behind::Guest(guest) = behind {
                         guest.guest.break_ring(vring);
                     }
-                    port.faults.take(RingName(vring), fault);
+                    port.faults.take(RingName::OfPair(vring), fault);
                 }
                 (Event::InterfaceGone { .. }, Behind::Tap(tap)) if !tap.is_gone => {
                     tap.is_gone = true;
@@ -86,7 +98,7 @@ mod tests {
 
     #[test]
     fn ring_is_named_by_its_kind_and_pair() {
-        assert_eq!(RingName(0).to_string(), "receiveq 0");
-        assert_eq!(RingName(5).to_string(), "transmitq 2");
+        assert_eq!(RingName::OfPair(0).to_string(), "receiveq 0");
+        assert_eq!(RingName::OfPair(5).to_string(), "transmitq 2");
     }
 }

@@ -12,6 +12,7 @@ use vhost_user::Refused;
 
 use super::{Behind, Port, Switch};
 use crate::config::{Config, StaticEntry};
+use crate::guest::Attached;
 use crate::guest_port::GuestPort;
 use crate::hand_over::{Arrived, GuestPortState, LearnedEntry, Lent, RingStopped, TapState};
 use crate::host_tap::HostTap;
@@ -129,6 +130,7 @@ impl Switch {
 
     /// Starts all rings and queues.
     pub(crate) fn resume(&mut self) {
+        self.each_attached(|mut guest, _| guest.resume_orders());
         self.start_guests(RECEIVEQS);
         for port in self.ports.values_mut() {
             let idle = match &mut port.behind {
@@ -141,6 +143,19 @@ impl Switch {
             }
         }
         self.start_guests(TRANSMITQS);
+        self.each_attached(|mut guest, name| {
+            if let Err(refused) = guest.resume_control() {
+                log::warn!("port {name}: {refused}");
+            }
+        });
+    }
+
+    fn each_attached(&mut self, mut work: impl FnMut(Attached<'_>, &str)) {
+        for port in self.ports.values_mut() {
+            if let Behind::Guest(guest) = &mut port.behind {
+                work(guest.guest.attached(&mut self.datapath, port.id), &port.spec.name);
+            }
+        }
     }
 
     /// Starts one kind of the guests' rings, all at once.

@@ -5,7 +5,7 @@
 //! request that reaches the far half is one method here, called on the thread that drives the
 //! session, after everything that can be checked without knowing the device was checked:
 //!
-//! - a ring index is below twice [`Backend::queue_pairs_max`];
+//! - a ring index is below [`Backend::rings_max`];
 //! - a memory region has a size, and neither its guest nor its user addresses nor its file
 //!   offsets wrap;
 //! - feature bits are among [`Backend::served_features`].
@@ -114,6 +114,10 @@ pub trait Backend {
 
     /// Returns the most queue pairs on offer, at least 1. Must not change within a session.
     fn queue_pairs_max(&self) -> u16;
+
+    /// Returns how many rings may be described: those of the queue pairs, and any behind them. Must
+    /// not change within a session.
+    fn rings_max(&self) -> u16;
 
     /// Takes the feature bits that the front end acknowledged: a subset of
     /// [`served_features`](Self::served_features), bit 30 taken out.

@@ -318,12 +318,12 @@ fn vring_descriptor(
     Ok((checked_index(index, backend)?, descriptor))
 }
 
-/// Checks a ring's index, in full width, against the queue pairs on offer.
+/// Checks a ring's index, in full width, against the rings there are.
 fn checked_index(index: u32, backend: &dyn Backend) -> Result<u16, Refused> {
-    let rings = 2 * u32::from(backend.queue_pairs_max());
+    let rings = backend.rings_max();
     u16::try_from(index)
         .ok()
-        .filter(|_| index < rings)
+        .filter(|&index| index < rings)
         .ok_or_else(|| Refused::new(format!("ring {index} does not exist, there are {rings}")))
 }
 

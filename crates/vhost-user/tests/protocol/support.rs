@@ -99,6 +99,10 @@ impl Backend for Recorder {
         QUEUE_PAIRS
     }
 
+    fn rings_max(&self) -> u16 {
+        2 * QUEUE_PAIRS
+    }
+
     fn set_features(&mut self, features: u64, enabling: RingEnabling) -> Result<(), Refused> {
         assert_eq!(features & !(FEATURES | SERVED), 0);
         self.note(Asked::Features(features, enabling))
