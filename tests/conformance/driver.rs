@@ -11,6 +11,8 @@ use crate::guest::Plan;
 
 /// Guest memory of each ring: the ring, then its buffers.
 pub(crate) const RING_BYTES: u64 = 16 << 20;
+/// All of it: for the rings of a pair and one more.
+pub(crate) const GUEST_BYTES: u64 = 3 * RING_BYTES;
 const BUFFERS_AT: u64 = 1 << 20;
 
 /// Distance between buffers, and how many places there are for them.

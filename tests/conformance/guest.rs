@@ -11,7 +11,7 @@ use virtio::offload::NetHeader;
 use virtio::testing::{Buffer, TestMemory};
 
 use crate::back_end::BackEnd;
-use crate::driver::{RING_BYTES, Ring};
+use crate::driver::{GUEST_BYTES, Ring};
 use crate::protocol::{CONFIGURE_MEM_SLOTS, MQ, PROTOCOL_FEATURES, RARP, REPLY_ACK, Talk};
 use crate::support::messages::{
     GET_FEATURES, GET_PROTOCOL_FEATURES, GET_VRING_BASE, SET_FEATURES, SET_MEM_TABLE, SET_OWNER,
@@ -24,6 +24,8 @@ use crate::support::{ALICE, BOB, frame, wait_for};
 pub(crate) const RECEIVEQ: u16 = 0;
 /// The ring that frames are sent by.
 pub(crate) const TRANSMITQ: u16 = 1;
+/// The ring behind them, which cases start that are about it.
+pub(crate) const CONTROL_QUEUE: u16 = 2;
 
 /// Longer than any back end takes for a frame, and short enough to wait for nothing.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -79,15 +81,16 @@ pub(crate) struct Guest {
     pub(crate) memory: Arc<TestMemory>,
     pub(crate) address: [u8; 6],
     pub(crate) plan: Plan,
-    pub(crate) rings: [Ring; 2],
+    pub(crate) rings: [Ring; 3],
 }
 
 impl Guest {
     /// Connects, negotiates, starts both rings and enables them.
     pub(crate) fn plug_in(socket: &Path, plan: Plan, address: [u8; 6]) -> Self {
-        let memory = TestMemory::new(2 * RING_BYTES);
+        let memory = TestMemory::new(GUEST_BYTES);
         let talk = Talk::connect(socket);
-        let rings = [RECEIVEQ, TRANSMITQ].map(|number| Ring::new(&memory, number, &plan));
+        let rings = [RECEIVEQ, TRANSMITQ, CONTROL_QUEUE];
+        let rings = rings.map(|number| Ring::new(&memory, number, &plan));
         let mut guest = Self { talk, memory, address, plan, rings };
         guest.negotiate();
         guest.share_memory();
@@ -123,7 +126,7 @@ impl Guest {
 
     fn share_memory(&self) {
         let guest = TestMemory::GUEST_BASE;
-        let table = [1, guest, 2 * RING_BYTES, guest + TestMemory::USER_OFFSET, 0];
+        let table = [1, guest, GUEST_BYTES, guest + TestMemory::USER_OFFSET, 0];
         self.talk.send_u64(SET_MEM_TABLE, &table, &[self.memory.file()]);
     }
 

@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 mod back_end;
+mod control_queue;
 mod driver;
 mod guest;
 mod memory;

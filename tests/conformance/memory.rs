@@ -7,7 +7,7 @@ use virtio::offload::NetHeader;
 use virtio::testing::{TestMemory, memory_file};
 
 use crate::back_end::{BackEnd, await_path, with_protocol};
-use crate::driver::RING_BYTES;
+use crate::driver::GUEST_BYTES;
 use crate::guest::{Guest, PLAIN, assert_forwards, to_bob};
 use crate::protocol::{CONFIGURE_MEM_SLOTS, GET_MAX_MEM_SLOTS, REPLY_ACK, ask, body};
 use crate::support::messages::{ADD_MEM_REG, REM_MEM_REG, SET_MEM_TABLE};
@@ -59,7 +59,7 @@ fn assert_forwards_from(region: &Region, alice: &mut Guest, bob: &mut Guest, num
 /// Replaces Alice's memory by a table: her main region, and these.
 fn set_table(alice: &mut Guest, regions: &[&Region]) {
     let base = TestMemory::GUEST_BASE;
-    let main = [base, 2 * RING_BYTES, base + TestMemory::USER_OFFSET, 0];
+    let main = [base, GUEST_BYTES, base + TestMemory::USER_OFFSET, 0];
     let mut table = vec![u64::try_from(1 + regions.len()).unwrap()];
     table.extend(main);
     table.extend(regions.iter().flat_map(|region| region.description()));

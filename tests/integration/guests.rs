@@ -116,6 +116,8 @@ fn guest_with_packed_rings_talks_to_one_with_split_rings() {
     vm1.await_booted();
     vm2.await_booted();
     assert!(switch.features("vm1").contains(Features::RING_PACKED));
+    // The control queue is QEMU's.
+    assert_eq!(switch.features("vm1").0 & Features::CONTROL.0, 0);
 
     ping(&mut vm1, 2);
     transfer(&mut vm1, &mut vm2, 2);

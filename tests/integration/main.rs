@@ -8,6 +8,7 @@
 
 mod bench_report;
 mod control;
+mod control_queue;
 mod forwarding;
 mod guests;
 mod hostile;

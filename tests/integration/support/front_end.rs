@@ -1,6 +1,7 @@
 //! A guest in this process: a vhost-user front end with its driver and memory.
 
 mod changes;
+mod control;
 mod migration;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,6 +41,8 @@ pub(crate) struct Manner {
     /// Transmit buffers are described in indirect tables, cut in two.
     pub(crate) indirect: bool,
     pub(crate) queue_pairs: u16,
+    /// It passes the control queue on, behind the pairs.
+    pub(crate) controls: bool,
     /// It has had its features from another back end, and acknowledges them whatever is on offer.
     pub(crate) insists: bool,
 }
@@ -50,8 +53,21 @@ pub(crate) const MODERN: Manner = Manner {
     buffer_bytes: 2_048,
     indirect: false,
     queue_pairs: 1,
+    controls: false,
     insists: false,
 };
+
+impl Manner {
+    /// How many rings it has.
+    const fn rings(&self) -> u16 {
+        2 * self.queue_pairs + self.controls as u16
+    }
+
+    /// Says whether a ring is a receiveq.
+    fn receives(&self, ring: usize) -> bool {
+        ring.is_multiple_of(2) && ring < 2 * usize::from(self.queue_pairs)
+    }
+}
 
 /// A frame as it came to a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,18 +107,18 @@ impl FrontEnd {
     /// QEMU does, which enables them before it sets features.
     pub(crate) fn plug_in_as(socket: &Path, manner: Manner) -> Self {
         let conversation = Conversation::connect(socket);
-        let rings = 2 * manner.queue_pairs;
+        let rings = manner.rings();
         let memory = TestMemory::new(QUEUE_BYTES * u64::from(rings));
         let rings = (0..rings).map(|index| Ring::new(&memory, index, manner.features)).collect();
         let mut guest = Self { conversation, memory, manner, rings };
         guest.negotiate();
-        for index in 0..2 * manner.queue_pairs {
+        for index in 0..manner.rings() {
             guest.enable(index, true);
         }
         guest.conversation.send_u64(SET_FEATURES, &[manner.features.0 | PROTOCOL_FEATURES], &[]);
         guest.share_memory();
         for index in 0..guest.rings.len() {
-            if index % 2 == 0 {
+            if manner.receives(index) {
                 guest.fill(index);
             }
             guest.start(index);
@@ -199,7 +215,7 @@ impl FrontEnd {
     fn connect_again(&mut self, socket: &Path) {
         self.conversation = Conversation::connect(socket);
         self.negotiate();
-        (0..2 * self.manner.queue_pairs).for_each(|index| self.enable(index, true));
+        (0..self.manner.rings()).for_each(|index| self.enable(index, true));
         let features = self.manner.features.0 | PROTOCOL_FEATURES;
         self.conversation.send_u64(SET_FEATURES, &[features], &[]);
         self.share_memory();

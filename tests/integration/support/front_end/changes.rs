@@ -38,7 +38,7 @@ impl FrontEnd {
     }
 
     fn stop_all(&mut self) {
-        for index in 0..2 * u32::from(self.manner.queue_pairs) {
+        for index in 0..u32::from(self.manner.rings()) {
             self.conversation.send_vring(GET_VRING_BASE, index, 0);
             self.conversation.reply();
         }
@@ -46,14 +46,14 @@ impl FrontEnd {
 
     /// Stops all rings. [`start_anew`](Self::start_anew) follows when what is in them was taken.
     pub(crate) fn begin_reset(&mut self) {
-        (0..2 * self.manner.queue_pairs).for_each(|index| self.enable(index, false));
+        (0..self.manner.rings()).for_each(|index| self.enable(index, false));
         self.stop_all();
     }
 
     /// Starts all rings as a driver does that was loaded anew: empty, but for receive buffers.
     pub(crate) fn start_anew(&mut self) {
         self.renew_rings();
-        (0..2 * self.manner.queue_pairs).for_each(|index| self.enable(index, true));
+        (0..self.manner.rings()).for_each(|index| self.enable(index, true));
         let features = self.manner.features.0 | PROTOCOL_FEATURES;
         self.conversation.send_u64(SET_FEATURES, &[features], &[]);
         self.start_all();
@@ -73,17 +73,20 @@ impl FrontEnd {
 
     /// Lays all rings out anew, and fills those for receiving. Nobody works them now.
     fn renew_rings(&mut self) {
-        for index in 0..self.rings.len() {
-            let ring = &mut self.rings[index];
-            let [table, ..] = ring.driver.parts();
-            let bytes = usize::try_from(ring.driver.end() - table).unwrap();
-            self.memory.write(table, &vec![0; bytes]);
-            let size = QueueSize::new(u32::from(RING_ENTRIES), Features::NONE).unwrap();
-            ring.driver = Driver::new_at(&self.memory, table, size, self.manner.features);
-            ring.next_head = 0;
-            if index % 2 == 0 {
-                self.fill(index);
-            }
+        (0..self.rings.len()).for_each(|index| self.renew_ring(index));
+    }
+
+    /// The same with one ring.
+    pub(super) fn renew_ring(&mut self, index: usize) {
+        let ring = &mut self.rings[index];
+        let [table, ..] = ring.driver.parts();
+        let bytes = usize::try_from(ring.driver.end() - table).unwrap();
+        self.memory.write(table, &vec![0; bytes]);
+        let size = QueueSize::new(u32::from(RING_ENTRIES), Features::NONE).unwrap();
+        ring.driver = Driver::new_at(&self.memory, table, size, self.manner.features);
+        ring.next_head = 0;
+        if self.manner.receives(index) {
+            self.fill(index);
         }
     }
 

@@ -94,7 +94,8 @@ impl FrontEnd {
         let buffers = |ring: &super::Ring| ring.buffers..ring.buffer(RING_ENTRIES);
         debug_assert!(self.rings.iter().all(|ring| ring.buffers + BUFFER_STEP == ring.buffer(1)));
         let used_rings = self.rings.iter().map(used_ring);
-        used_rings.chain(self.rings.iter().step_by(2).map(buffers)).collect()
+        let receiveqs = self.rings.iter().take(2 * usize::from(self.manner.queue_pairs)).step_by(2);
+        used_rings.chain(receiveqs.map(buffers)).collect()
     }
 
     /// Hangs up and returns when the switch has, which it does if it was told something wrong.
