@@ -160,9 +160,10 @@ impl Guest {
         self.vrings.iter().filter(|vring| vring.works()).count()
     }
 
-    /// Rings that run and are enabled.
+    /// Rings that run and pass frames: the front end has enabled them, and the driver wants them.
     pub(crate) fn enabled_rings(&self) -> usize {
-        self.vrings.iter().filter(|vring| vring.works() && vring.is_enabled).count()
+        let passes = |(index, vring): &(u16, &Vring)| vring.works() && self.passes_frames(*index);
+        (0..).zip(&self.vrings).filter(passes).count()
     }
 
     /// Memory that the guest shares, in bytes.

@@ -23,6 +23,7 @@ mod support;
 mod take_over;
 mod tap;
 mod threads;
+mod uml;
 mod uplink;
 mod virtio_user;
 mod vlan;
