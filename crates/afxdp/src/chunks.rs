@@ -49,9 +49,19 @@ impl Chunk {
     }
 }
 
+/// Number of the chunk that this address lies in, for another process.
+pub(crate) fn number_of(address: u64) -> u32 {
+    u32::try_from(address / u64::from(CHUNK_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// Address of the chunk of this number.
+pub(crate) const fn address_of(number: u32) -> u64 {
+    number as u64 * CHUNK_BYTES as u64
+}
+
 /// A set of chunks: one bit each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct ChunkSet {
+pub(crate) struct ChunkSet {
     words: Vec<u64>,
 }
 
@@ -61,8 +71,25 @@ impl ChunkSet {
         Self { words: vec![u64::MAX; count / 64] }
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Takes the chunk of this number out. False if it is not in the set.
+    pub(crate) fn take_out(&mut self, number: u32) -> bool {
+        let bit = 1 << (number % 64);
+        match self.words.get_mut(number as usize / 64) {
+            Some(word) if *word & bit != 0 => {
+                *word &= !bit;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The numbers of its chunks, ascending.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.addresses().map(number_of).collect()
     }
 
     /// Adds the chunk of this address, or takes it out if it is there.
@@ -118,6 +145,46 @@ impl FreeChunks {
     pub(crate) fn of_parts(parts: u32) -> Self {
         let free = ChunkSet::first(parts as usize * PART_CHUNKS as usize);
         Self(Mutex::new(Idle { free, resting: Vec::new() }))
+    }
+
+    /// Those of a UMEM of another process with this many parts, of which these are free. The others
+    /// wait to be [claimed](Self::claim); those that are not rest, for the other process' sockets
+    /// may have them.
+    pub(crate) fn of_another(parts: u32, free: &[u32]) -> Self {
+        let mut others = ChunkSet::first(parts as usize * PART_CHUNKS as usize);
+        let mut set = Self::none_of(&others);
+        for &number in free {
+            if others.take_out(number) {
+                set.toggle(address_of(number));
+            }
+        }
+        let resting = vec![(Instant::now() + RESTING_TIME, others)];
+        Self(Mutex::new(Idle { free: set, resting }))
+    }
+
+    fn none_of(whole: &ChunkSet) -> ChunkSet {
+        ChunkSet { words: vec![0; whole.words.len()] }
+    }
+
+    /// Takes these chunks, which were another process', out. `None` if one of them is free, was
+    /// claimed before, or does not exist.
+    fn claim(&self, numbers: &[u32]) -> Option<ChunkSet> {
+        self.with(|Idle { resting, .. }| {
+            let (_, waiting) = resting.first_mut()?;
+            let mut claimed = Self::none_of(waiting);
+            for &number in numbers {
+                if !waiting.take_out(number) {
+                    return None;
+                }
+                claimed.toggle(address_of(number));
+            }
+            Some(claimed)
+        })
+    }
+
+    /// The numbers of the chunks that may be used now.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.with(|idle| idle.free.numbers())
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut Idle) -> R) -> R {
@@ -177,6 +244,24 @@ impl Part {
         (0..queues).map(|_| Self::take(umem)).collect()
     }
 
+    /// Takes the chunks of these numbers, which a queue of another process had: see
+    /// [`FreeChunks::of_another`]. `None` if one of them is not to be had; those before it are at rest
+    /// then.
+    pub(crate) fn claim(umem: &Arc<Umem>, numbers: &[u32], rests: bool) -> Option<Self> {
+        let chunks = umem.free.claim(numbers)?;
+        Some(Self { umem: Arc::clone(umem), chunks, rests, is_lost: false })
+    }
+
+    /// Which chunks they are.
+    pub(crate) const fn chunks(&self) -> &ChunkSet {
+        &self.chunks
+    }
+
+    /// Says whether they are to rest before anybody else gets them.
+    pub(crate) const fn rests(&self) -> bool {
+        self.rests
+    }
+
     /// The memory they lie in.
     pub(crate) const fn umem(&self) -> &Arc<Umem> {
         &self.umem
@@ -224,99 +309,4 @@ impl Drop for Part {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CHUNK: u64 = CHUNK_BYTES as u64;
-
-    fn addresses(part: &Part) -> Vec<u64> {
-        part.receive_chunks().chain(part.send_chunks()).collect()
-    }
-
-    #[test]
-    fn two_queues_share_no_chunk_and_have_as_many_as_their_rings_hold() {
-        let umem = Arc::new(Umem::new(2).unwrap());
-
-        let parts = Part::take_several(&umem, 2).unwrap();
-
-        let mut chunks: Vec<u64> = parts.iter().flat_map(addresses).collect();
-        let count = chunks.len();
-        chunks.sort_unstable();
-        chunks.dedup();
-        assert_eq!((count, chunks.len()), (8_192, 8_192));
-        assert_eq!(chunks.last(), Some(&(8_191 * CHUNK)));
-    }
-
-    #[test]
-    fn chunks_are_given_out_once_and_again_after_they_came_back() {
-        let umem = Arc::new(Umem::new(1).unwrap());
-        let part = Part::take(&umem).unwrap();
-
-        assert!(Part::take(&umem).is_none());
-        drop(part);
-        assert!(Part::take(&umem).is_some());
-    }
-
-    #[test]
-    fn several_queues_get_all_or_nothing() {
-        let umem = Arc::new(Umem::new(2).unwrap());
-
-        assert!(Part::take_several(&umem, 3).is_none());
-
-        assert_eq!(umem.free.count(), 8_192);
-    }
-
-    #[test]
-    fn each_of_two_queues_gives_back_what_it_got_in_exchange() {
-        let umem = Arc::new(Umem::new(2).unwrap());
-        let [mut first, mut second] =
-            <[Part; 2]>::try_from(Part::take_several(&umem, 2).unwrap()).unwrap();
-        let (received, free) = (addresses(&first)[7], addresses(&second)[4_000]);
-
-        first.exchange(received, free);
-        second.exchange(free, received);
-        drop(first);
-
-        let again = addresses(&Part::take(&umem).unwrap());
-        assert!(again.contains(&free) && !again.contains(&received));
-        drop(second);
-        assert_eq!(umem.free.count(), 8_192);
-    }
-
-    #[test]
-    fn exchanges_may_be_heard_of_in_any_order() {
-        let umem = Arc::new(Umem::new(2).unwrap());
-        let mut part = Part::take(&umem).unwrap();
-        let (mine, other, foreign) = (CHUNK, 2 * CHUNK, 5_000 * CHUNK);
-
-        // It gave `mine` for `foreign`, and later `other` for `mine`.
-        part.exchange(other, mine);
-        part.exchange(mine, foreign);
-
-        let have = addresses(&part);
-        assert_eq!(have.len(), 4_096);
-        assert!(have.contains(&mine) && have.contains(&foreign) && !have.contains(&other));
-    }
-
-    #[test]
-    fn chunks_that_the_kernel_may_have_are_used_again_after_five_seconds() {
-        let umem = Arc::new(Umem::new(1).unwrap());
-        let mut part = Part::take(&umem).unwrap();
-
-        part.let_rest();
-        drop(part);
-
-        let now = Instant::now();
-        assert_eq!(umem.free.count(), 4_096);
-        assert_eq!(umem.free.take(now + Duration::from_millis(4_900)), None);
-        assert!(umem.free.take(now + Duration::from_secs(5)).is_some());
-    }
-
-    #[test]
-    fn chunk_says_its_address() {
-        assert_eq!(Chunk::at(0).unwrap().address(), 0);
-        assert_eq!(Chunk::at(81 * CHUNK + 300).unwrap().address(), 81 * CHUNK);
-        assert_eq!(Chunk::at(u64::MAX), None);
-        assert_eq!(size_of::<Option<Chunk>>(), 4);
-    }
-}
+mod tests;

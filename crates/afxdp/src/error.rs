@@ -137,6 +137,14 @@ pub enum SocketError {
         #[source]
         source: io::Error,
     },
+    /// What another process has handed over is not what this one can go on with.
+    #[error("{subject} cannot be taken over as it is: {reason}")]
+    NotAdopted {
+        /// An interface or one of its queues.
+        subject: String,
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl SocketError {

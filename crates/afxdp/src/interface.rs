@@ -8,13 +8,17 @@
 //!
 //! An interface that is down is set up, as its operator expects of a switch, and is left up.
 
+mod hand_over;
+
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use frame::{ETHERNET_HEADER_BYTES, MAX_FRAME_BYTES};
+use serde::{Deserialize, Serialize};
 
 use crate::ioctl::Device;
 use crate::occupancy::check_unused;
@@ -23,7 +27,7 @@ use crate::pool::{Binding, Bound};
 use crate::program::{Attachment, Program};
 use crate::queue::Abilities;
 use crate::statistics::LinkStatistics;
-use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES};
+use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES, Umem};
 use crate::{SocketError, UmemPool, XdpQueue, netdev, sys};
 
 /// Largest MTU whose frames, with Ethernet header and one tag, fit a chunk.
@@ -63,7 +67,7 @@ pub enum ZeroCopy {
 }
 
 /// How frames get into and out of the UMEM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// The kernel copies each frame.
     Copy,
@@ -123,12 +127,16 @@ pub struct Interface {
     device: Device,
     // Dropped in this order: see `offloads.rs`.
     program: Program,
-    _offloads: Offloads,
-    _promiscuous: OwnedFd,
+    offloads: Offloads,
+    promiscuous: OwnedFd,
     mode: Mode,
-    mtu_bytes: u32,
+    /// Of all its queues, but that the later ones may not send.
+    abilities: Abilities,
     queue_count: u32,
+    /// So many queues send, the first ones.
+    senders: u32,
     at_opening: LinkStatistics,
+    umem: Arc<Umem>,
 }
 
 impl Interface {
@@ -169,53 +177,49 @@ impl Interface {
         }
         let promiscuous = device.make_promiscuous().map_err(failed("make promiscuous"))?;
         offloads.switch_off(settings.force)?;
-        let at_opening = LinkStatistics::read(name);
-        let interface = Self {
-            device,
-            program,
-            _offloads: offloads,
-            _promiscuous: promiscuous,
-            mode: terms.mode,
-            mtu_bytes,
-            queue_count: channels,
-            at_opening,
-        };
         let completes_checksums = match settings.checksums {
             Checksums::Switch => false,
             Checksums::Nic => true,
-            Checksums::Auto => netdev::completes_checksums(interface.device.index()),
+            Checksums::Auto => netdev::completes_checksums(device.index()),
         };
+        let umem = Arc::clone(bound.first().expect("there is one for each channel").part.umem());
         let abilities = Abilities {
             mtu_bytes,
             can_send: true,
             is_multi_buffer: terms.is_multi_buffer,
-            completes_checksums,
+            completes_checksums: completes_checksums && umem.front_bytes() > 0,
         };
-        let queues = interface.connect(bound, abilities, senders)?;
+        let interface = Self {
+            device,
+            program,
+            offloads,
+            promiscuous,
+            mode: terms.mode,
+            abilities,
+            queue_count: channels,
+            senders,
+            at_opening: LinkStatistics::read(name),
+            umem,
+        };
+        let queues = interface.connect(bound)?;
         Ok((interface, queues))
     }
 
-    /// Puts the sockets into the program's map: from now on frames arrive. The first `senders`
-    /// queues send, too.
-    fn connect(
-        &self,
-        bound: Vec<Bound>,
-        abilities: Abilities,
-        senders: u32,
-    ) -> Result<Vec<XdpQueue>, SocketError> {
+    /// Puts the sockets into the program's map: from now on frames arrive.
+    fn connect(&self, bound: Vec<Bound>) -> Result<Vec<XdpQueue>, SocketError> {
         (0..)
             .zip(bound)
             .map(|(queue, bound)| {
                 let subject = format!("{} queue {queue}", self.device.name());
                 let failed = SocketError::system("insert socket into XSKMAP", subject);
                 self.program.insert(queue, bound.socket.fd.as_fd()).map_err(failed)?;
-                let has_metadata = bound.part.umem().front_bytes() > 0;
-                let completes_checksums = abilities.completes_checksums && has_metadata;
-                let can_send = queue < senders;
-                let abilities = Abilities { can_send, completes_checksums, ..abilities };
-                Ok(XdpQueue::new(bound, queue, abilities))
+                Ok(XdpQueue::new(bound, queue, self.abilities_of(queue)))
             })
             .collect()
+    }
+
+    fn abilities_of(&self, queue: u32) -> Abilities {
+        Abilities { can_send: queue < self.senders, ..self.abilities }
     }
 
     /// The interface's name.
@@ -233,7 +237,7 @@ impl Interface {
     /// The interface's MTU when it was opened, in bytes.
     #[must_use]
     pub const fn mtu_bytes(&self) -> u32 {
-        self.mtu_bytes
+        self.abilities.mtu_bytes
     }
 
     /// Says whether the driver runs the program itself (native XDP); otherwise the kernel's slower

@@ -17,6 +17,8 @@
 //! Interfaces share a UMEM (a [`UmemPool`] hands it out), so that a frame from one to another is
 //! not copied: its chunk changes hands ([`XdpQueue::forward`]).
 //!
+//! Another process can go on with an uplink, see `hand_over.rs`.
+//!
 //! Rx and tx are the interface's words and used only in this crate: rx is ingress, tx is egress.
 //! The kernel's interface is linux/if_xdp.h and Documentation/networking/af_xdp.rst. `unsafe` lives
 //! in `sys`, `ioctl`, `program`, `rings` and `umem` alone.
@@ -25,6 +27,7 @@
 
 mod chunks;
 mod error;
+mod hand_over;
 mod interface;
 mod ioctl;
 mod netdev;
@@ -41,6 +44,9 @@ mod umem;
 
 pub use chunks::Chunk;
 pub use error::SocketError;
+pub use hand_over::{
+    AdoptedQueue, ChunkCount, InterfaceDescriptors, InterfaceState, QueueState, UmemState,
+};
 pub use interface::{Checksums, Interface, Mode, Settings, ZeroCopy};
 pub use pool::UmemPool;
 pub use queue::XdpQueue;

@@ -17,13 +17,30 @@ const UNWANTED: u32 = FLAG_RX_VLAN | FLAG_LRO;
 pub(crate) struct Offloads {
     device: Device,
     were_on: u32,
+    /// Another process switches them on again.
+    is_foreign: bool,
 }
 
 impl Offloads {
     /// Notes which of the two are on.
     pub(crate) fn of(device: Device) -> Result<Self, SocketError> {
         let were_on = unwanted(&device)?;
-        Ok(Self { device, were_on })
+        Ok(Self { device, were_on, is_foreign: false })
+    }
+
+    /// Those that another process has noted.
+    pub(crate) const fn adopt(device: Device, were_on: u32) -> Self {
+        Self { device, were_on, is_foreign: true }
+    }
+
+    /// What was on.
+    pub(crate) const fn were_on(&self) -> u32 {
+        self.were_on
+    }
+
+    /// Leaves it to another process to switch them on again, or not.
+    pub(crate) const fn leave(&mut self, is_foreign: bool) {
+        self.is_foreign = is_foreign;
     }
 
     /// Switches both off. With `force`, one that stays on is accepted.
@@ -55,6 +72,7 @@ fn unwanted(device: &Device) -> Result<u32, SocketError> {
 impl Drop for Offloads {
     fn drop(&mut self) {
         if self.were_on != 0
+            && !self.is_foreign
             && let Ok(Some(now)) = self.device.offload_flags()
             && now & self.were_on != self.were_on
         {

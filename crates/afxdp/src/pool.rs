@@ -19,14 +19,14 @@
 //! group the group goes, and its memory with the last queue.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use crate::chunks::Part;
 use crate::ioctl::Device;
 use crate::socket::{Place, Socket, Source, Terms};
 use crate::umem::Umem;
-use crate::{Mode, SocketError, ZeroCopy};
+use crate::{Mode, SocketError, UmemState, ZeroCopy};
 
 /// Room for further queues in a new UMEM: as many again as it is made for, at least 48 MiB and at
 /// most 256 MiB, because it is pinned whether it is used or not.
@@ -106,6 +106,51 @@ impl UmemPool {
                 }
             }
         }
+    }
+}
+
+/// UMEMs on their way from one process to another.
+impl UmemPool {
+    fn alive(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().filter(|group| group.socket().is_some())
+    }
+
+    /// All UMEMs that have sockets, with the files that they lie in.
+    pub fn describe(&self) -> impl Iterator<Item = (UmemState, BorrowedFd<'_>)> {
+        self.alive().map(|Group { terms, umem, .. }| {
+            let (has_metadata, free) = (umem.front_bytes() > 0, umem.free.numbers());
+            (UmemState { terms: *terms, has_metadata, free }, umem.file())
+        })
+    }
+
+    /// Which of those that are described this is.
+    pub(crate) fn place(&self, umem: &Arc<Umem>) -> Option<usize> {
+        self.alive().position(|group| Arc::ptr_eq(&group.umem, umem))
+    }
+
+    /// Adopts a UMEM of another process, in the order in which they were described. Adopt all of
+    /// them, then the interfaces, before any is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`] if it cannot be mapped.
+    pub fn adopt(&mut self, state: UmemState, file: OwnedFd) -> Result<(), SocketError> {
+        let UmemState { terms, has_metadata, free } = state;
+        let umem = Umem::adopt(file, has_metadata, &free)
+            .map_err(SocketError::system("map umem", "the other switch"))?;
+        self.groups.push(Group { terms, umem: Arc::new(umem), sockets: Vec::new() });
+        Ok(())
+    }
+
+    /// The UMEM at this place, which is noted to have these sockets.
+    pub(crate) fn join_adopted(
+        &mut self,
+        place: usize,
+        sockets: &[Socket],
+    ) -> Option<(Terms, Arc<Umem>)> {
+        let group = self.groups.get_mut(place)?;
+        group.sockets.extend(sockets.iter().map(|socket| Arc::downgrade(&socket.fd)));
+        Some((group.terms, Arc::clone(&group.umem)))
     }
 }
 
@@ -298,6 +343,6 @@ mod tests {
         sockets.clear();
         assert!(pool.join(COPY, 1).is_none());
 
-        assert_eq!(pool.free_chunks(), []);
+        assert!(pool.free_chunks().is_empty());
     }
 }

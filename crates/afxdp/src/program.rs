@@ -17,9 +17,12 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
 
 use crate::SocketError;
+use crate::hand_over::InterfaceDescriptors;
 use crate::sys::{self, Plain};
 
 const BPF_MAP_CREATE: i32 = 0;
@@ -101,7 +104,7 @@ unsafe impl Plain for ProgramLoad {}
 unsafe impl Plain for LinkCreate {}
 
 /// How the program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Attachment {
     /// In the driver, before the kernel allocates anything for the frame.
     Native,
@@ -113,7 +116,7 @@ pub(crate) enum Attachment {
 #[derive(Debug)]
 pub(crate) struct Program {
     map: OwnedFd,
-    _link: OwnedFd,
+    link: OwnedFd,
     attachment: Attachment,
 }
 
@@ -137,7 +140,7 @@ impl Program {
             }
             _ => SocketError::system("attach XDP program", interface)(error),
         })?;
-        Ok(Self { map, _link: link, attachment })
+        Ok(Self { map, link, attachment })
     }
 
     /// Sends the frames of this receive queue to this socket from now on.
@@ -152,6 +155,20 @@ impl Program {
         };
         sys::bpf(BPF_MAP_UPDATE_ELEM, &mut attributes)?;
         Ok(())
+    }
+
+    /// The program that another process has attached.
+    pub(crate) const fn adopt(map: OwnedFd, link: OwnedFd, attachment: Attachment) -> Self {
+        Self { map, link, attachment }
+    }
+
+    /// What keeps it attached, beside the socket that makes the interface promiscuous.
+    pub(crate) fn descriptors<'a>(
+        &'a self,
+        promiscuous: &'a OwnedFd,
+    ) -> InterfaceDescriptors<BorrowedFd<'a>> {
+        let (map, link) = (self.map.as_fd(), self.link.as_fd());
+        InterfaceDescriptors { map, link, promiscuous: promiscuous.as_fd() }
     }
 
     /// How the driver took it.

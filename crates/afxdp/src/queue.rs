@@ -35,6 +35,7 @@ mod send;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use frame::{Burst, DropReason, SegmentRange};
+use serde::{Deserialize, Serialize};
 
 use crate::chunks::{Chunk, Part};
 use crate::pool::Bound;
@@ -46,7 +47,7 @@ use crate::umem::{RECEIVE_CHUNKS, SEND_CHUNKS, chunk_of};
 use jumbo::Jumbo;
 
 /// What the interface does for one of its queues.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Abilities {
     /// Longest packet that it sends.
     pub(crate) mtu_bytes: u32,
@@ -63,20 +64,22 @@ pub(crate) struct Abilities {
 #[derive(Debug)]
 pub struct XdpQueue {
     // Dropped in this order: the socket is closed before its chunks can be anybody else's.
-    socket: Socket,
-    part: Part,
+    pub(crate) socket: Socket,
+    pub(crate) part: Part,
     queue: u32,
     abilities: Abilities,
     /// Completed receive chunks on their way back to the fill ring.
-    back: Vec<u64>,
+    pub(crate) back: Vec<u64>,
     /// Send chunks that are free.
-    free: Vec<u64>,
+    pub(crate) free: Vec<u64>,
     outstanding: usize,
     /// Frames that came in several buffers.
-    jumbo: Jumbo,
+    pub(crate) jumbo: Jumbo,
     /// The kernel last refused to send for a reason that trying again does not cure, such as an
     /// interface that is down. What lies in the ring waits for the next flush and wakes nobody.
-    is_stalled: bool,
+    pub(crate) is_stalled: bool,
+    /// The rings are another process': see `hand_over.rs`.
+    pub(crate) is_foreign: bool,
 }
 
 impl XdpQueue {
@@ -92,6 +95,7 @@ impl XdpQueue {
             outstanding: 0,
             jumbo: Jumbo::new(),
             is_stalled: false,
+            is_foreign: false,
         }
     }
 
@@ -237,6 +241,11 @@ impl XdpQueue {
 
 impl Drop for XdpQueue {
     fn drop(&mut self) {
+        if self.is_foreign {
+            // The other process counts the chunks. Should it die at once, its sockets may have some.
+            self.part.let_rest();
+            return;
+        }
         self.reap();
         if self.free.len() < SEND_CHUNKS as usize {
             // A packet on its way may still be read from its chunk.

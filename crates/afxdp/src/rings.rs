@@ -85,6 +85,20 @@ impl<T: Slot> Shared<T> {
         self.mapping.start().wrapping_add(self.slots_at).cast::<T>().wrapping_add(slot)
     }
 
+    /// What lies in the slots between the consumer's index and the producer's.
+    fn items(&self) -> Vec<T> {
+        // Acquire: pairs with the Release store of whoever fills the slots. That of the consumer
+        // needs no order: a slot that was emptied meanwhile is read as it was.
+        let filled_to = self.word(self.producer_at).load(Ordering::Acquire);
+        let emptied_to = self.word(self.consumer_at).load(Ordering::Relaxed);
+        let count = filled_to.wrapping_sub(emptied_to);
+        let indices =
+            (0..if count > self.size { 0 } else { count }).map(|at| emptied_to.wrapping_add(at));
+        // SAFETY: `slot` masks the index, so the slot lies inside the mapping; it is filled, and is
+        // not filled anew before the caller goes on. Slots are plain integers.
+        indices.map(|index| unsafe { self.slot(index).read_volatile() }).collect()
+    }
+
     /// `XDP_RING_NEED_WAKEUP`: the kernel looks at the ring only when called.
     fn needs_wakeup(&self) -> bool {
         // Relaxed: a hint; after a publishing store that this load could overtake, see `submit`.
@@ -105,12 +119,31 @@ pub(crate) struct Producer<T> {
 }
 
 impl<T: Slot> Producer<T> {
-    /// The empty ring in this mapping.
+    /// The ring in this mapping.
     pub(crate) fn new(mapping: Mapping, offsets: &libc::xdp_ring_offset, size: u32) -> Self {
-        let ring = Shared::new(mapping, offsets, size);
-        // Relaxed: the socket is not bound yet, so nobody else moves the indices.
-        let next = ring.word(ring.producer_at).load(Ordering::Relaxed);
-        Self { ring, next, published: next, seen: next }
+        let mut ring =
+            Self { ring: Shared::new(mapping, offsets, size), next: 0, published: 0, seen: 0 };
+        ring.catch_up();
+        ring
+    }
+
+    /// Goes on where another process has stopped.
+    pub(crate) fn catch_up(&mut self) {
+        // Relaxed: our side's index, which nobody moves: what the other process wrote came before
+        // its message.
+        self.next = self.ring.word(self.ring.producer_at).load(Ordering::Relaxed);
+        self.published = self.next;
+        self.look();
+    }
+
+    /// Says whether another process has filled slots.
+    pub(crate) fn was_moved(&self) -> bool {
+        self.ring.word(self.ring.producer_at).load(Ordering::Relaxed) != self.published
+    }
+
+    /// What the kernel has not taken, of what was published. For the control plane.
+    pub(crate) fn items(&self) -> Vec<T> {
+        self.ring.items()
     }
 
     /// Puts an item into the next slot; `false` if there is none. Not visible before `submit`.
@@ -179,12 +212,29 @@ pub(crate) struct Consumer<T> {
 }
 
 impl<T: Slot> Consumer<T> {
-    /// The empty ring in this mapping.
+    /// The ring in this mapping.
     pub(crate) fn new(mapping: Mapping, offsets: &libc::xdp_ring_offset, size: u32) -> Self {
-        let ring = Shared::new(mapping, offsets, size);
-        // Relaxed: the socket is not bound yet, so nobody else moves the indices.
-        let next = ring.word(ring.consumer_at).load(Ordering::Relaxed);
-        Self { ring, next, published: next, seen: next }
+        let mut ring =
+            Self { ring: Shared::new(mapping, offsets, size), next: 0, published: 0, seen: 0 };
+        ring.catch_up();
+        ring
+    }
+
+    /// Goes on where another process has stopped.
+    pub(crate) fn catch_up(&mut self) {
+        // Relaxed: as for the producer.
+        self.next = self.ring.word(self.ring.consumer_at).load(Ordering::Relaxed);
+        (self.published, self.seen) = (self.next, self.next);
+    }
+
+    /// Says whether another process has emptied slots.
+    pub(crate) fn was_moved(&self) -> bool {
+        self.ring.word(self.ring.consumer_at).load(Ordering::Relaxed) != self.published
+    }
+
+    /// What was not taken yet, if all that was is released. For the control plane.
+    pub(crate) fn items(&self) -> Vec<T> {
+        self.ring.items()
     }
 
     /// Takes the next item, if there is one. Its slot is the kernel's again after `release`.

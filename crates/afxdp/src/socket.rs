@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::chunks::Part;
 use crate::rings::{Consumer, Descriptor, Producer, mapping_bytes};
 use crate::sys::{self, Mapping};
@@ -25,6 +27,9 @@ const COMPLETION_SLOTS: u32 = SEND_CHUNKS;
 /// Bytes of frames that copy mode may have on the way: the whole tx ring, a page and a half each.
 const SEND_BUFFER_BYTES: i32 = 12 * 1_024 * 1_024;
 
+/// Slots of a socket's rings: fill, completion, rx, tx.
+pub(crate) const SLOTS: [u32; 4] = [FILL_SLOTS, COMPLETION_SLOTS, RX_SLOTS, TX_SLOTS];
+
 /// A bound socket and its rings.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -37,7 +42,7 @@ pub(crate) struct Socket {
 }
 
 /// What a socket asks of the kernel, and all that share its UMEM with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Terms {
     pub(crate) mode: Mode,
     /// Frames may lie in several buffers (`XDP_USE_SG`, Linux 6.6): jumbo frames.
@@ -134,6 +139,16 @@ impl Socket {
         set(&fd, libc::XDP_UMEM_COMPLETION_RING, &COMPLETION_SLOTS)?;
         set(&fd, libc::XDP_RX_RING, &RX_SLOTS)?;
         set(&fd, libc::XDP_TX_RING, &TX_SLOTS)?;
+        Self::map_rings(fd)
+    }
+
+    /// A socket that another process has made and bound, with rings of these sizes. Kernels before
+    /// 6.4 do not map the rings of a bound socket (EBUSY).
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        Self::map_rings(fd)
+    }
+
+    fn map_rings(fd: OwnedFd) -> io::Result<Self> {
         let offsets: libc::xdp_mmap_offsets =
             sys::get_option(fd.as_fd(), libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)?;
         let map = |offset, length_bytes| Mapping::ring(fd.as_fd(), offset, length_bytes);
@@ -148,6 +163,25 @@ impl Socket {
             tx: Producer::new(tx, &offsets.tx, TX_SLOTS),
             fd: Arc::new(fd),
         })
+    }
+}
+
+/// Its rings on their way from one process to another.
+impl Socket {
+    /// Goes on where the other process has stopped.
+    pub(crate) fn catch_up(&mut self) {
+        self.fill.catch_up();
+        self.rx.catch_up();
+        self.tx.catch_up();
+        self.completion.catch_up();
+    }
+
+    /// Says whether another process has worked at it.
+    pub(crate) fn was_moved(&self) -> bool {
+        self.fill.was_moved()
+            || self.rx.was_moved()
+            || self.tx.was_moved()
+            || self.completion.was_moved()
     }
 }
 

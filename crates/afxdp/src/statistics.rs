@@ -6,6 +6,8 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sys;
 
 /// The kernel's counters of one socket (`XDP_STATISTICS`), in frames since it was opened.
@@ -48,7 +50,7 @@ impl XdpStatistics {
 }
 
 /// The interface's own counters, in frames since it was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkStatistics {
     /// Received and dropped by the kernel or driver.
     pub rx_dropped: u64,

@@ -130,9 +130,14 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Private memory, all zero.
-    pub(crate) fn anonymous(length_bytes: usize) -> io::Result<Self> {
-        Self::map(length_bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    /// Memory that another process may have mapped, too.
+    pub(crate) fn memory(fd: BorrowedFd<'_>, length_bytes: usize) -> io::Result<Self> {
+        Self::map(length_bytes, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+    }
+
+    /// The same, present from the start.
+    pub(crate) fn present_memory(fd: BorrowedFd<'_>, length_bytes: usize) -> io::Result<Self> {
+        Self::map(length_bytes, libc::MAP_SHARED | libc::MAP_POPULATE, fd.as_raw_fd(), 0)
     }
 
     /// A ring of an AF_XDP socket, present from the start.

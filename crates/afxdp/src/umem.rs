@@ -17,15 +17,20 @@
 //! An address in it is an offset from its start. The memory lives as long as the last [`Umem`]
 //! handle: queues hold one, so it outlives their sockets. No Rust reference into it is ever made;
 //! the kernel and the NIC write there.
+//!
+//! It is a file in memory (memfd_create(2)), so that another process can go on with it: the pages
+//! that the kernel has pinned are the file's. They stay pinned while there is a socket, whoever has
+//! it (seen on Linux 6.18: frames go on after the process that registered them has ended).
 
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use frame::{Room, Segment};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 
 use crate::chunks::{FreeChunks, PART_CHUNKS};
 use crate::sys::{self, Mapping};
@@ -52,6 +57,8 @@ pub(crate) const SEND_CHUNKS: u32 = 2_048;
 #[derive(Debug)]
 pub(crate) struct Umem {
     mapping: Mapping,
+    /// The file that is mapped.
+    file: OwnedFd,
     has_metadata: AtomicBool,
     /// Chunks that no queue has. For the control plane only.
     pub(crate) free: FreeChunks,
@@ -63,9 +70,30 @@ impl Umem {
         let chunks = u64::from(queues) * u64::from(PART_CHUNKS);
         let length_bytes =
             usize::try_from(chunks * u64::from(CHUNK_BYTES)).map_err(io::Error::other)?;
-        let mapping = Mapping::anonymous(length_bytes)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("ringway umem", flags)?;
+        ftruncate(&file, length_bytes as u64)?;
+        // Whoever else gets it cannot take the pages away.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let mapping = Mapping::memory(file.as_fd(), length_bytes)?;
         let has_metadata = AtomicBool::new(false);
-        Ok(Self { mapping, has_metadata, free: FreeChunks::of_parts(queues) })
+        Ok(Self { mapping, file, has_metadata, free: FreeChunks::of_parts(queues) })
+    }
+
+    /// The memory of another process, which has registered it. Its chunks are for whoever
+    /// [claims](crate::chunks::Part::claim) them, but for those that are `free`.
+    pub(crate) fn adopt(file: OwnedFd, has_metadata: bool, free: &[u32]) -> io::Result<Self> {
+        let length_bytes = usize::try_from(fstat(&file)?.st_size).map_err(io::Error::other)?;
+        let chunks = length_bytes / CHUNK_BYTES as usize;
+        let parts = u32::try_from(chunks / PART_CHUNKS as usize).map_err(io::Error::other)?;
+        let mapping = Mapping::present_memory(file.as_fd(), length_bytes)?;
+        let has_metadata = AtomicBool::new(has_metadata);
+        Ok(Self { mapping, file, has_metadata, free: FreeChunks::of_another(parts, free) })
+    }
+
+    /// The file that it lies in.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Registers it for a socket, its first. Notes whether frames to send may have metadata, which

@@ -9,6 +9,8 @@
 
 #[path = "veth/exchange.rs"]
 mod exchange;
+#[path = "veth/hand_over.rs"]
+mod hand_over;
 #[path = "veth/jumbo.rs"]
 mod jumbo;
 #[path = "veth/partial.rs"]

@@ -26,7 +26,7 @@ const NONE: u64 = u64::MAX;
 
 /// Frames that came in several buffers.
 #[derive(Debug)]
-pub(super) struct Jumbo {
+pub(crate) struct Jumbo {
     /// Buffers of a frame whose last one has not been seen.
     gathered: Vec<Descriptor>,
     /// That frame has more than [`MAX_BUFFERS`].
@@ -51,6 +51,17 @@ impl Jumbo {
             unused: Vec::with_capacity(most),
             is_too_long: false,
         }
+    }
+
+    /// Buffers of a frame whose last one has not been seen, and whether it has too many.
+    pub(crate) fn gathered(&self) -> (&[Descriptor], bool) {
+        (&self.gathered, self.is_too_long)
+    }
+
+    /// Goes on with such a frame that another process has begun.
+    pub(crate) fn go_on(&mut self, gathered: impl Iterator<Item = Descriptor>, is_too_long: bool) {
+        self.gathered.extend(gathered.take(MAX_BUFFERS));
+        self.is_too_long = is_too_long;
     }
 
     /// Says whether a buffer is one of several.
