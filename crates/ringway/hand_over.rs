@@ -1,7 +1,8 @@
 //! A new switch takes over from a running one: `ringway run --take-over`.
 //!
 //! The new process asks over the control socket. The old one describes all that it has over that
-//! same connection, with the descriptors: listening sockets and sessions, guests' memory, eventfds, taps.
+//! same connection, with the descriptors: listening sockets and sessions, guests' memory, eventfds, taps,
+//! and AF_XDP sockets with their memory and programs.
 //! Everything that takes time or can fail is done while the old one forwards; then it stops its rings
 //! and says where they stand, and the new one goes on from there.
 //!
@@ -15,7 +16,7 @@
 //!         │ ── taken ───────────────────────────▶ │       │ the pause
 //!         │ ◀─ yours ──────────────────────────── │       │
 //!  starts │ ── running ─────────────────────────▶ │       ┘
-//!         │                                       │ closes its uplinks
+//!         │                                       │ closes what was not taken over
 //!         │ ◀─ closed ─────────────────────────── │ ends
 //!   opens │                                       │
 //! ```
@@ -24,9 +25,10 @@
 //! nothing before. After it the old one goes on only if the connection breaks before "running", for
 //! that is how it sees that the new one is dead. So there is one that forwards, and never are there two.
 //!
-//! What does not come along: counters, connections of other clients of the control socket, and for now
-//! AF_XDP sockets: uplinks are closed by the old one and opened by the new one, a gap of what the
-//! interface takes for that.
+//! What does not come along: counters, and connections of other clients of the control socket. An
+//! uplink that the new one cannot go on with, because the kernel is older than 6.4 or it has an
+//! older version, is closed by the old one and opened by the new one, and loses what arrives
+//! meanwhile; the log says so.
 
 mod channel;
 mod give;
@@ -37,6 +39,6 @@ pub(crate) use channel::{Arrived, Lent};
 pub(crate) use give::give;
 pub(crate) use state::{
     GuestPortState, GuestState, LearnedEntry, ListenerState, OrderState, RegionState, RingState,
-    RingStopped, SessionState, TapState, VERSION,
+    RingStopped, SessionState, TapState, UmemFile, UplinkState, UplinkStopped, VERSION,
 };
 pub(crate) use take::take;

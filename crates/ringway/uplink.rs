@@ -4,7 +4,7 @@
 //! puts it back when dropped, which must be after its queues are.
 
 use datapath::IdleQueue;
-use datapath::afxdp::{self, Interface, UmemPool, XdpQueue};
+use datapath::afxdp::{self, AdoptedQueue, Interface, QueueState, UmemPool, XdpQueue};
 
 use crate::port_spec::{Settings, ZeroCopy};
 use crate::refusal::Refusal;
@@ -14,7 +14,11 @@ use crate::refusal::Refusal;
 pub(crate) struct Uplink {
     /// Its queues while another switch takes over. Dropped before the interface is put back.
     pub(crate) idle: Vec<IdleQueue>,
+    /// Queues of another switch that have not stopped yet.
+    pub(crate) adopted: Vec<AdoptedQueue>,
     pub(crate) interface: Interface,
+    /// It is another switch's now.
+    pub(crate) is_given: bool,
 }
 
 impl Uplink {
@@ -39,8 +43,40 @@ impl Uplink {
             ..afxdp::Settings::default()
         };
         Interface::open(interface, &settings, pool)
-            .map(|(interface, queues)| (Self { idle: Vec::new(), interface }, queues))
+            .map(|(interface, queues)| (Self::new(interface, Vec::new()), queues))
             .map_err(|error| Refusal::caused_by(&error))
+    }
+
+    /// An interface that is taken, with queues of another switch if it is that one's.
+    pub(crate) const fn new(interface: Interface, adopted: Vec<AdoptedQueue>) -> Self {
+        Self { idle: Vec::new(), adopted, interface, is_given: false }
+    }
+
+    fn queues(&mut self) -> impl Iterator<Item = &mut XdpQueue> {
+        self.idle.iter_mut().filter_map(IdleQueue::interface)
+    }
+
+    /// Where the idle queues have stopped. `None` if one of them has not.
+    pub(crate) fn describe_queues(&mut self) -> Option<Vec<QueueState>> {
+        self.queues().map(XdpQueue::describe).collect()
+    }
+
+    /// Leaves interface and idle queues to another switch.
+    pub(crate) fn let_go(&mut self) {
+        self.is_given = true;
+        self.queues().for_each(XdpQueue::let_go);
+        self.interface.let_go();
+    }
+
+    /// Makes interface and idle queues this switch's own.
+    pub(crate) fn own(&mut self) {
+        self.queues().for_each(XdpQueue::own);
+        self.interface.own();
+    }
+
+    /// Says whether another switch has worked at idle queues, so that this one cannot go on with them.
+    pub(crate) fn was_moved(&mut self) -> bool {
+        self.queues().any(|queue| queue.was_moved())
     }
 
     /// Refuses an MTU that was chosen larger than the interface's.

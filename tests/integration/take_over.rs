@@ -1,6 +1,7 @@
 //! A new switch takes over from a running one, under traffic.
 
 mod failures;
+mod uplinks;
 
 use std::time::{Duration, Instant};
 
@@ -152,7 +153,7 @@ fn tap_goes_on_in_the_new_switch_with_all_that_was_sent_meanwhile() {
 }
 
 #[test]
-fn uplink_is_opened_anew_and_its_addresses_are_kept() {
+fn uplink_goes_on_and_its_addresses_are_kept() {
     let wire = Wire::new();
     let config = format!(
         "{}[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n",

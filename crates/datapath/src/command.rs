@@ -83,8 +83,12 @@ pub(crate) enum Command {
     LogVring(PortId, u8, Half, Option<Box<VringLog>>),
     /// Says that the guest with this address has come to a port.
     Announce(PortId, [u8; 6]),
-    /// Adds a queue that is no guest's.
+    /// Adds a queue that is no guest's. It takes nothing in before it is told to.
     AddQueue(PortId, u8, Kind, Arc<Counters>),
+    /// Lets a queue that is no guest's take nothing more in. Answered when nothing of it is lent.
+    StopIntake(PortId, u8),
+    /// Lets it take in again.
+    StartIntake(PortId, u8),
     /// Takes a queue of either kind out of the thread's table.
     RemoveQueue(PortId, u8),
     /// Answered when everything that was on its way to this thread has been dealt with.

@@ -1,8 +1,5 @@
-//! What a poll thread does with a command.
-//!
-//! Stopping takes three steps: intake ends, everything lent comes back, the used ring is
-//! published. Only then is the answer given, so that memory may be unmapped and a ring's index
-//! told to the front end.
+//! What a poll thread does with a command. Those that stop something are answered later: see
+//! `stops.rs`.
 
 mod changes;
 
@@ -10,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use frame::PortId;
-use ring::{Consumer, Marker};
+use ring::Consumer;
 use virtio::Features;
 
 use crate::command::{Command, Half, PortDescription, Reply, StartVring, Vring};
@@ -18,6 +15,7 @@ use crate::counters::{Counters, add};
 use crate::queue::{Kind, Queue, Receiveq, RingState, Transmitq};
 use crate::settings::Reception;
 use crate::steering::MAX_QUEUES;
+use crate::stops::Stop;
 use crate::thread::{PollThread, Port};
 
 /// Chunks of an interface's queue that may be lent, four times over: see `loans.rs`.
@@ -25,17 +23,6 @@ const INTERFACE_BUFFERS: usize = 1_024;
 
 /// The same for a tap's: all of its 256 may be lent, and if none is left it takes no more in.
 const TAP_BUFFERS: usize = 1_024;
-
-/// A command whose answer has to wait.
-#[derive(Debug)]
-pub(crate) enum Stop {
-    /// A transmitq whose lent frames have to come back.
-    Transmitq(u16),
-    /// A queue that is no guest's likewise.
-    Queue(u16),
-    /// Everything before these places in the hand-over rings, by thread.
-    Sync(Vec<Option<Marker>>),
-}
 
 impl PollThread {
     /// Carries out all commands that have arrived.
@@ -51,7 +38,7 @@ impl PollThread {
         add_queues(self);
     }
 
-    fn reply(&self, reply: Reply) {
+    pub(crate) fn reply(&self, reply: Reply) {
         // Nobody listens only if the data path is being dropped; then nobody needs the answer.
         let _ = self.replies.send(reply);
     }
@@ -72,6 +59,8 @@ impl PollThread {
             Command::AddQueue(port, pair, kind, counters) => {
                 self.add_queue(port, pair, kind, counters);
             }
+            Command::StopIntake(port, pair) => return self.stop_intake(port, pair),
+            Command::StartIntake(port, pair) => self.start_intake(port, pair),
             Command::RemoveQueue(port, pair) => return self.remove_queue(port, pair),
             Command::Sync => {
                 let mark = |link: &mut Option<_>| link.as_mut().map(crate::handover::Link::marker);
@@ -202,6 +191,7 @@ impl PollThread {
         let buffers = if matches!(kind, Kind::Tap(..)) { TAP_BUFFERS } else { INTERFACE_BUFFERS };
         let mut queue = Queue::new(port, pair, kind, counters);
         queue.loans.reset(buffers, borrowers);
+        queue.only_sends = true;
         let Some(index) = self.insert(port, pair, queue) else { return };
         let mark = self.queues.mark(index);
         if let Some(queue) = self.queues.get_mut(index)
@@ -211,7 +201,22 @@ impl PollThread {
             log::error!("epoll_ctl on a queue's descriptor failed, it may sleep late: {error}");
         }
         self.set_eligible(index);
+    }
+
+    fn start_intake(&mut self, port: PortId, pair: u8) {
+        let Some(index) = self.place(port, pair) else { return };
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.only_sends = false;
+        }
         self.start_polling(index);
+    }
+
+    fn stop_intake(&mut self, port: PortId, pair: u8) -> Option<Reply> {
+        let Some(index) = self.place(port, pair) else { return Some(Reply::Done) };
+        let Some(queue) = self.queues.get_mut(index) else { return Some(Reply::Done) };
+        queue.only_sends = true;
+        self.stopping.push(Stop::Intake(index));
+        None
     }
 
     fn remove_queue(&mut self, port: PortId, pair: u8) -> Option<Reply> {
@@ -228,7 +233,7 @@ impl PollThread {
     }
 
     /// Takes a queue out of the table and of all lists.
-    fn take_out(&mut self, index: u16) -> Option<Box<Queue>> {
+    pub(crate) fn take_out(&mut self, index: u16) -> Option<Box<Queue>> {
         let queue = self.queues.remove(index)?;
         self.polled.retain(|&polled| polled != index);
         if let Some(Some(port)) = self.ports.get_mut(usize::from(queue.port.slot))
@@ -238,57 +243,6 @@ impl PollThread {
             port.queues[usize::from(queue.pair)] = None;
         }
         Some(queue)
-    }
-
-    /// Answers the stops whose conditions have come true.
-    pub(crate) fn finish_stops(&mut self) {
-        let mut waiting = std::mem::take(&mut self.stopping);
-        waiting.retain(|stop| match self.finish_stop(stop) {
-            Some(reply) => {
-                self.reply(reply);
-                false
-            }
-            None => true,
-        });
-        waiting.append(&mut self.stopping);
-        self.stopping = waiting;
-        add_queues(self);
-    }
-
-    fn finish_stop(&mut self, stop: &Stop) -> Option<Reply> {
-        match stop {
-            Stop::Sync(markers) => {
-                let passed = |(link, marker): (&Option<crate::handover::Link>, &Option<Marker>)| {
-                    link.as_ref().zip(*marker).is_none_or(|(link, marker)| link.has_passed(marker))
-                };
-                self.links.iter().zip(markers).all(passed).then_some(Reply::Done)
-            }
-            Stop::Transmitq(index) => {
-                let Some(queue) = self.queues.get_mut(*index) else { return Some(Reply::Done) };
-                if !queue.is_settled() {
-                    return None;
-                }
-                let (port, pair) = (queue.port, queue.pair);
-                let Kind::Guest { transmitq, .. } = &mut queue.kind else {
-                    return Some(Reply::Done);
-                };
-                let stopped = transmitq.take();
-                if let Some(kick) = stopped.as_ref().and_then(|stopped| stopped.kick.as_ref()) {
-                    self.bed.remove(kick);
-                }
-                Some(stopped.map_or(Reply::Done, |ring| Reply::StoppedTransmitq(port, pair, ring)))
-            }
-            Stop::Queue(index) => {
-                if !self.queues.get_mut(*index).is_none_or(|queue| queue.is_settled()) {
-                    return None;
-                }
-                let kind = self.take_out(*index).map(|queue| queue.kind);
-                if let Some(descriptor) = kind.as_ref().and_then(Kind::descriptor) {
-                    self.bed.remove(descriptor);
-                }
-                Some(kind.map_or(Reply::Done, Reply::RemovedQueue))
-            }
-        }
     }
 }
 
@@ -301,7 +255,7 @@ fn next(commands: &mut Consumer<Command>) -> Option<Command> {
 }
 
 /// Keeps the number of queues that statistics show, and whether the I/O thread has any.
-fn add_queues(thread: &PollThread) {
+pub(crate) fn add_queues(thread: &PollThread) {
     let counter = &thread.counters.queues;
     let now = thread.queues.len() as u64;
     add(counter, now.wrapping_sub(counter.load(Ordering::Relaxed)));

@@ -215,6 +215,12 @@ impl Datapath {
     ///
     /// If the port has [`MAX_QUEUES`] already, or is not there.
     pub fn add_xdp_queue(&mut self, port: PortId, queue: XdpQueue) {
+        let pair = self.add_xdp_queue_at_rest(port, queue);
+        self.start_queue(port, pair);
+    }
+
+    /// The same for one that takes nothing in before it is [started](Self::start_intake).
+    fn add_xdp_queue_at_rest(&mut self, port: PortId, queue: XdpQueue) -> u8 {
         let socket = queue.as_fd().try_clone_to_owned().ok();
         let pair = self.add_queue(port, Kind::Interface(Box::new(queue)));
         if let Some(record) = record_mut(&mut self.ports, port)
@@ -222,6 +228,7 @@ impl Datapath {
         {
             record.socket = socket;
         }
+        pair
     }
 
     /// Gives a queue of a tap, whose host takes this beside ready frames, to the I/O thread, which
@@ -231,7 +238,8 @@ impl Datapath {
     ///
     /// As [`add_xdp_queue`](Self::add_xdp_queue).
     pub fn add_tap_queue(&mut self, port: PortId, queue: TapQueue, receiver: Receiver) {
-        self.add_queue(port, Kind::Tap(Box::new(queue), receiver));
+        let pair = self.add_queue(port, Kind::Tap(Box::new(queue), receiver));
+        self.start_queue(port, pair);
     }
 
     fn add_queue(&mut self, port: PortId, kind: Kind) -> u8 {

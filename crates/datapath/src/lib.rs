@@ -41,6 +41,7 @@ mod queue;
 mod queue_table;
 mod settings;
 mod steering;
+mod stops;
 mod thread;
 
 pub use afxdp;

@@ -56,6 +56,8 @@ pub(crate) struct Queue {
     pub(crate) is_polled: bool,
     /// An interface's queue that takes nothing more, for its port is being removed.
     pub(crate) is_leaving: bool,
+    /// An interface's or tap's queue that takes nothing more in, and sends on.
+    pub(crate) only_sends: bool,
     /// How the port is set.
     pub(crate) traits: PortTraits,
     /// Which frames its guest gets, if not all.
@@ -80,6 +82,7 @@ impl Queue {
             patience,
             is_polled: false,
             is_leaving: false,
+            only_sends: false,
             traits: PortTraits::default(),
             filter: None,
         }
@@ -118,13 +121,13 @@ impl Queue {
             {
                 transmitq.ring.receive(burst, limit).map(drop)
             }
-            Kind::Interface(queue) if !self.is_leaving => {
+            Kind::Interface(queue) if !self.is_leaving && !self.only_sends => {
                 queue.receive(burst, BURST_FRAMES);
                 let wire = self.traits.has_offloads.then_some(self.port.slot);
                 burst.frames.iter_mut().for_each(|frame| frame.wire = wire);
                 Ok(())
             }
-            Kind::Tap(queue, _) if !self.is_leaving => {
+            Kind::Tap(queue, _) if !self.is_leaving && !self.only_sends => {
                 queue.receive(burst, BURST_FRAMES);
                 Ok(())
             }
@@ -298,7 +301,7 @@ impl Queue {
             Kind::Guest { transmitq, .. } => {
                 transmitq.as_ref().is_some_and(|transmitq| transmitq.state == RingState::Running)
             }
-            Kind::Interface(_) | Kind::Tap(..) => !self.is_leaving,
+            Kind::Interface(_) | Kind::Tap(..) => !self.is_leaving && !self.only_sends,
         }
     }
 

@@ -23,7 +23,6 @@ use virtio::offload::Head;
 
 use crate::clock::{self, Clock};
 use crate::command::{Command, Event, Reply};
-use crate::commands::Stop;
 use crate::counters::{Counters, ThreadCounters, add};
 use crate::egress::Trains;
 use crate::handover::{Lent, Link};
@@ -33,6 +32,7 @@ use crate::queue::Queue;
 use crate::queue_table::QueueTable;
 use crate::settings::{PollMode, PortTraits, Reception};
 use crate::steering::{MAX_QUEUES, Steering};
+use crate::stops::Stop;
 
 /// What a poll thread knows of a port.
 #[derive(Debug)]

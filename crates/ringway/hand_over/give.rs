@@ -47,11 +47,12 @@ fn try_give(
     expect(&mut channel, &Answer::Ready, PATIENCE)?;
     let start = Instant::now();
     switch.pause();
-    if let Err(refusal) = commit(&mut channel, switch, &known) {
+    let uplinks = commit(&mut channel, switch, &known).inspect_err(|_| {
+        switch.reopen_moved();
         switch.resume();
-        return Err(refusal);
-    }
+    })?;
     let pause = start.elapsed();
+    switch.let_go_of(&uplinks);
     server.own_socket(false);
     switch.own_sockets(false);
     switch.close_uplinks();
@@ -74,31 +75,45 @@ fn describe(
         control: server.describe(&mut lent),
         guests: switch.describe_guests(&mut lent),
         learned: switch.in_words(&learned),
+        umems: switch.describe_umems(&mut lent),
+        uplinks: switch.describe_uplinks(&mut lent),
     };
     channel.send(&Offer::Description(Box::new(description)), &lent, PATIENCE)?;
     Ok(learned.iter().map(key).collect())
 }
 
-/// Gives the rings away, which stand still. An error means that they are still this switch's.
-fn commit(channel: &mut Channel, switch: &Switch, known: &Known) -> Result<(), Refusal> {
+/// Gives the rings away, which stand still, and returns the names of the uplinks that the other one
+/// goes on with. An error means that all are still this switch's.
+fn commit(
+    channel: &mut Channel,
+    switch: &mut Switch,
+    known: &Known,
+) -> Result<Vec<String>, Refusal> {
+    let uplinks = switch.uplinks_stopped();
+    let switch = &*switch;
     let mut lent = Lent::default();
     let stopped = Stopped {
+        uplinks,
         guests: switch.rings_stopped(),
         taps: switch.describe_taps(&mut lent),
         learned: switch.in_words(&switch.learned(known)),
     };
     channel.send(&stopped, &lent, PATIENCE_AT_REST)?;
-    expect(channel, &Answer::Taken, PATIENCE_AT_REST)?;
+    let uplinks = match channel.receive::<Answer>(PATIENCE_AT_REST)? {
+        (Answer::Taken, _) => Vec::new(),
+        (Answer::TakenWith(uplinks), _) => uplinks,
+        (answer, _) => return Err(refused(answer, &Answer::Taken)),
+    };
     channel.send(&Word::Yours, &Lent::default(), PATIENCE_AT_REST)?;
     match channel.receive::<Answer>(PATIENCE) {
         Err(error) if error.is_end() => {
             Err(Refusal::new("the other switch has ended before it started"))
         }
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(uplinks),
         Err(error) => {
             // It lives and has the rings, whatever it says: two may not have them.
             log::error!("no word that the other switch has started: {error}");
-            Ok(())
+            Ok(uplinks)
         }
     }
 }
@@ -107,10 +122,14 @@ fn commit(channel: &mut Channel, switch: &Switch, known: &Known) -> Result<(), R
 fn expect(channel: &mut Channel, wanted: &Answer, patience: Duration) -> Result<(), Refusal> {
     match channel.receive::<Answer>(patience)? {
         (answer, _) if answer == *wanted => Ok(()),
-        (Answer::Refused(reason), _) => Err(Refusal::new(reason)),
-        (answer, _) => {
-            let text = format!("{answer:?} in place of {wanted:?}");
-            Err(ChannelError::Strange(text).into())
-        }
+        (answer, _) => Err(refused(answer, wanted)),
+    }
+}
+
+/// Why this answer is not the wanted one.
+fn refused(answer: Answer, wanted: &Answer) -> Refusal {
+    match answer {
+        Answer::Refused(reason) => Refusal::new(reason),
+        answer => ChannelError::Strange(format!("{answer:?} in place of {wanted:?}")).into(),
     }
 }

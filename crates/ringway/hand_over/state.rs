@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use datapath::afxdp::{InterfaceState, QueueState, UmemState};
 use serde::{Deserialize, Serialize};
 
 /// The version of this page. Another one is refused: half of a switch is none.
@@ -28,6 +29,11 @@ pub(crate) struct Description {
     pub(crate) control: ListenerState,
     pub(crate) guests: Vec<GuestPortState>,
     pub(crate) learned: Vec<LearnedEntry>,
+    /// Missing: uplinks are closed and opened anew. So are those that are not here.
+    #[serde(default)]
+    pub(crate) umems: Vec<UmemFile>,
+    #[serde(default)]
+    pub(crate) uplinks: Vec<UplinkState>,
 }
 
 /// Told when all rings of the old switch have stopped.
@@ -38,6 +44,9 @@ pub(crate) struct Stopped {
     pub(crate) taps: Vec<TapState>,
     /// What was learned since the description.
     pub(crate) learned: Vec<LearnedEntry>,
+    /// The uplinks that were described.
+    #[serde(default)]
+    pub(crate) uplinks: Vec<UplinkStopped>,
 }
 
 /// What the new switch says.
@@ -45,8 +54,10 @@ pub(crate) struct Stopped {
 pub(crate) enum Answer {
     /// All that was described is adopted: the rings may stop.
     Ready,
-    /// So is where they stand.
+    /// So is where they stand. The uplinks are to be closed, for it to open.
     Taken,
+    /// The same, but that it goes on with the uplinks of these ports. Only said if there are some.
+    TakenWith(Vec<String>),
     /// They run.
     Running,
     /// It cannot be.
@@ -58,7 +69,7 @@ pub(crate) enum Answer {
 pub(crate) enum Word {
     /// The rings are the new one's.
     Yours,
-    /// So are the interfaces of the uplinks.
+    /// So are the interfaces of the other uplinks.
     Closed,
 }
 
@@ -162,6 +173,32 @@ pub(crate) struct RingStopped {
     pub(crate) base: u32,
     /// Its guest broke the rules: it stays as it is until the front end starts it anew.
     pub(crate) is_broken: bool,
+}
+
+/// The memory of uplinks' frames.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UmemFile {
+    pub(crate) state: UmemState,
+    pub(crate) descriptor: usize,
+}
+
+/// An uplink.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UplinkState {
+    pub(crate) port: String,
+    pub(crate) state: InterfaceState,
+    pub(crate) map: usize,
+    pub(crate) link: usize,
+    pub(crate) promiscuous: usize,
+    /// By queue.
+    pub(crate) sockets: Vec<usize>,
+}
+
+/// Where an uplink has stopped.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UplinkStopped {
+    pub(crate) port: String,
+    pub(crate) queues: Vec<QueueState>,
 }
 
 /// The open files of a tap.

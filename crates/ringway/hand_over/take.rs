@@ -70,11 +70,14 @@ fn adopt_all(
     let (server, mut switch, mut rest) = adopt(*description, config, poller, &mut arrived)?;
     channel.send(&Answer::Ready, &Lent::default(), PATIENCE)?;
     let (stopped, mut arrived) = channel.receive::<Stopped>(PATIENCE)?;
-    let Stopped { guests, taps, learned } = stopped;
+    let Stopped { guests, taps, learned, uplinks } = stopped;
     switch.place_rings(guests);
     rest.learned.extend(learned);
     switch.adopt_taps(taps, &mut rest, &mut arrived)?;
-    channel.send(&Answer::Taken, &Lent::default(), PATIENCE)?;
+    let uplinks = switch.place_uplinks(uplinks)?;
+    // An old switch that describes no uplinks does not know the other word.
+    let taken = if uplinks.is_empty() { Answer::Taken } else { Answer::TakenWith(uplinks) };
+    channel.send(&taken, &Lent::default(), PATIENCE)?;
     Ok((server, switch, rest))
 }
 
@@ -85,13 +88,14 @@ fn adopt(
     poller: &Rc<Poller>,
     arrived: &mut Arrived,
 ) -> Result<(ControlServer, Switch, Rest), Refusal> {
-    let Description { config, file, control, guests, learned } = description;
+    let Description { config, file, control, guests, learned, umems, uplinks } = description;
     let running: Config = toml::from_str(&config)
         .map_err(|error| ChannelError::Strange(error.message().to_owned()))?;
     let (base, file) = given.unwrap_or_else(|| (running.clone(), file));
     let mut switch = Switch::start(&base, file, Rc::clone(poller))?;
     let server = ControlServer::adopt(control, arrived, Rc::clone(poller))?;
-    let rest = switch.adopt_guests(running, guests, learned, arrived)?;
+    let mut rest = switch.adopt_guests(running, guests, learned, arrived)?;
+    switch.adopt_uplinks(umems, uplinks, &mut rest, arrived)?;
     Ok((server, switch, rest))
 }
 

@@ -4,10 +4,12 @@
 //! taps, then what goes out to guests; so nothing is on its way any more when the last has stopped.
 //! They start in the opposite order.
 
+mod uplinks;
+
 use std::collections::HashSet;
 
 use datapath::bridge::{Entry, Seconds};
-use datapath::frame::{MacAddr, VlanId};
+use datapath::frame::{MacAddr, PortId, VlanId};
 use vhost_user::Refused;
 
 use super::{Behind, Port, Switch};
@@ -82,6 +84,8 @@ impl Switch {
     /// Stops all rings and queues. Everything that was taken in has left then.
     pub(crate) fn pause(&mut self) {
         self.stop_guests(TRANSMITQS);
+        // All of them before any is taken out of use: they send to one another.
+        self.datapath.stop_intake(&self.no_guests());
         for port in self.ports.values_mut() {
             match &mut port.behind {
                 Behind::Guest(_) => {}
@@ -92,6 +96,12 @@ impl Switch {
         self.stop_guests(RECEIVEQS);
         // A guest may have broken a ring before it stopped.
         self.take_events();
+    }
+
+    /// The ports of interfaces and taps.
+    fn no_guests(&self) -> Vec<PortId> {
+        let is_guest = |port: &&Port| matches!(port.behind, Behind::Guest(_));
+        self.ports.values().filter(|port| !is_guest(port)).map(|port| port.id).collect()
     }
 
     /// Stops one kind of the guests' rings, all at once.
@@ -135,13 +145,18 @@ impl Switch {
         for port in self.ports.values_mut() {
             let idle = match &mut port.behind {
                 Behind::Guest(_) => continue,
-                Behind::Uplink(uplink) => &mut uplink.idle,
+                Behind::Uplink(uplink) => {
+                    uplink.own();
+                    &mut uplink.idle
+                }
                 Behind::Tap(tap) => &mut tap.idle,
             };
             for queue in std::mem::take(idle) {
                 self.datapath.put_back(port.id, queue);
             }
         }
+        // Not before all are there.
+        self.datapath.start_intake(&self.no_guests());
         self.start_guests(TRANSMITQS);
         self.each_attached(|mut guest, name| {
             if let Err(refused) = guest.resume_control() {
@@ -201,15 +216,6 @@ impl Switch {
     /// Says whether the files of the guests' sockets go with this switch.
     pub(crate) fn own_sockets(&mut self, owned: bool) {
         self.each_guest(|guest| guest.own_socket(owned));
-    }
-
-    /// Removes the uplinks: their interfaces are put back.
-    pub(crate) fn close_uplinks(&mut self) {
-        let is_uplink = |_: &u32, port: &mut Port| matches!(port.behind, Behind::Uplink(_));
-        for (_, port) in self.ports.extract_if(.., is_uplink) {
-            self.datapath.remove_port(port.id);
-            log::info!("port {}: closed, for the new switch to open", port.spec.name);
-        }
     }
 }
 

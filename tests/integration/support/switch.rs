@@ -80,7 +80,17 @@ impl Switch {
     /// Starts a switch that is to take over from this one, with these options. It is this one's child
     /// until [`succeed`](Self::succeed).
     pub(crate) fn start_successor(&self, options: &[&str]) -> Child {
-        let mut command = Self::command_to_run(self.directory.path(), &self.starter);
+        Self::spawn_successor(self.directory.path(), &self.starter, options)
+    }
+
+    /// The same by way of another command than this one was started with.
+    pub(crate) fn start_successor_under(&self, starter: &[&str], options: &[&str]) -> Child {
+        let starter: Vec<String> = starter.iter().map(|&word| word.to_owned()).collect();
+        Self::spawn_successor(self.directory.path(), &starter, options)
+    }
+
+    fn spawn_successor(directory: &Path, starter: &[String], options: &[&str]) -> Child {
+        let mut command = Self::command_to_run(directory, starter);
         command.arg("--take-over").args(options).spawn().unwrap()
     }
 
