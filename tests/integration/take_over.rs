@@ -1,5 +1,6 @@
 //! A new switch takes over from a running one, under traffic.
 
+mod beginner;
 mod failures;
 mod uplinks;
 

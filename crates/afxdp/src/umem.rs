@@ -71,7 +71,9 @@ impl Umem {
         let length_bytes =
             usize::try_from(chunks * u64::from(CHUNK_BYTES)).map_err(io::Error::other)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = memfd_create("ringway umem", flags)?;
+        let make = |flags| memfd_create("ringway umem", flags);
+        // Kernels before 6.3 do not know that it is not to be executed; later ones may insist.
+        let file = make(flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| make(flags))?;
         ftruncate(&file, length_bytes as u64)?;
         // Whoever else gets it cannot take the pages away.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;

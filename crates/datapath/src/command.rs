@@ -103,8 +103,8 @@ pub(crate) enum Reply {
     /// A ring of this port's pair.
     StoppedTransmitq(PortId, u8, Box<Transmitq>),
     StoppedReceiveq(PortId, u8, Box<Receiveq>),
-    /// A queue that is no guest's.
-    RemovedQueue(Kind),
+    /// A queue of this port that is no guest's, and its number.
+    RemovedQueue(PortId, u8, Kind),
 }
 
 /// Something that a poll thread has to tell.

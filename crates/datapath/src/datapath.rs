@@ -197,15 +197,22 @@ impl Datapath {
 
     /// Takes a queue out of its thread, and returns it if it is no guest's.
     fn remove_queue(&mut self, port: PortId, pair: u8) -> Option<Kind> {
+        let thread = self.order_removal(port, pair)?;
+        match self.threads[thread].reply() {
+            Reply::RemovedQueue(_, _, queue) => Some(queue),
+            Reply::Done | Reply::StoppedTransmitq(..) | Reply::StoppedReceiveq(..) => None,
+        }
+    }
+
+    /// Orders a queue out of its thread. Returns the thread, which will answer.
+    fn order_removal(&mut self, port: PortId, pair: u8) -> Option<usize> {
         let queue = record_mut(&mut self.ports, port)?.queues.remove(&pair)?;
         // A duplicate would keep the socket bound.
         drop(queue.socket);
         let thread = &mut self.threads[queue.thread];
         thread.queue_count -= 1;
-        match thread.call(Command::RemoveQueue(port, pair)) {
-            Reply::RemovedQueue(queue) => Some(queue),
-            Reply::Done | Reply::StoppedTransmitq(..) | Reply::StoppedReceiveq(..) => None,
-        }
+        thread.send(Command::RemoveQueue(port, pair));
+        Some(queue.thread)
     }
 
     /// Gives a queue of an interface to a poll thread. Queues are numbered as they come, at most
@@ -215,20 +222,7 @@ impl Datapath {
     ///
     /// If the port has [`MAX_QUEUES`] already, or is not there.
     pub fn add_xdp_queue(&mut self, port: PortId, queue: XdpQueue) {
-        let pair = self.add_xdp_queue_at_rest(port, queue);
-        self.start_queue(port, pair);
-    }
-
-    /// The same for one that takes nothing in before it is [started](Self::start_intake).
-    fn add_xdp_queue_at_rest(&mut self, port: PortId, queue: XdpQueue) -> u8 {
-        let socket = queue.as_fd().try_clone_to_owned().ok();
-        let pair = self.add_queue(port, Kind::Interface(Box::new(queue)));
-        if let Some(record) = record_mut(&mut self.ports, port)
-            && let Some(record) = record.queues.get_mut(&pair)
-        {
-            record.socket = socket;
-        }
-        pair
+        self.add_queue(port, Kind::Interface(Box::new(queue)));
     }
 
     /// Gives a queue of a tap, whose host takes this beside ready frames, to the I/O thread, which
@@ -238,17 +232,33 @@ impl Datapath {
     ///
     /// As [`add_xdp_queue`](Self::add_xdp_queue).
     pub fn add_tap_queue(&mut self, port: PortId, queue: TapQueue, receiver: Receiver) {
-        let pair = self.add_queue(port, Kind::Tap(Box::new(queue), receiver));
-        self.start_queue(port, pair);
+        self.add_queue(port, Kind::Tap(Box::new(queue), receiver));
     }
 
-    fn add_queue(&mut self, port: PortId, kind: Kind) -> u8 {
+    fn add_queue(&mut self, port: PortId, kind: Kind) {
+        let thread = self.order_addition(port, kind);
+        let _: Reply = self.threads[thread].reply();
+        self.start_intake(&[port]);
+    }
+
+    /// Orders a queue to a thread, where it takes nothing in before it is
+    /// [started](Self::start_intake). Returns the thread, which will answer.
+    fn order_addition(&mut self, port: PortId, kind: Kind) -> usize {
         let record = record(&self.ports, port).expect("the port was added before its queues");
         let pair = u8::try_from(record.queues.len()).unwrap_or(u8::MAX);
         let owner = matches!(kind, Kind::Tap(..)).then_some(self.threads.len() - 1);
+        let socket = match &kind {
+            Kind::Interface(queue) => queue.as_fd().try_clone_to_owned().ok(),
+            Kind::Tap(..) | Kind::Guest { .. } => None,
+        };
         let (thread, counters) = self.own(port, pair, owner);
-        self.threads[thread].call(Command::AddQueue(port, pair, kind, counters));
-        pair
+        if let Some(record) = record_mut(&mut self.ports, port)
+            && let Some(record) = record.queues.get_mut(&pair)
+        {
+            record.socket = socket;
+        }
+        self.threads[thread].send(Command::AddQueue(port, pair, kind, counters));
+        thread
     }
 
     /// The thread that owns a queue, and the queue's counters. If it has no owner yet it becomes

@@ -71,11 +71,11 @@ impl PollThread {
                 if !self.queues.get_mut(*index).is_none_or(|queue| queue.is_settled()) {
                     return None;
                 }
-                let kind = self.take_out(*index).map(|queue| queue.kind);
-                if let Some(descriptor) = kind.as_ref().and_then(Kind::descriptor) {
+                let Some(queue) = self.take_out(*index) else { return Some(Reply::Done) };
+                if let Some(descriptor) = queue.kind.descriptor() {
                     self.bed.remove(descriptor);
                 }
-                Some(kind.map_or(Reply::Done, Reply::RemovedQueue))
+                Some(Reply::RemovedQueue(queue.port, queue.pair, queue.kind))
             }
         }
     }

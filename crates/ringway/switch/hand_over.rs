@@ -85,12 +85,13 @@ impl Switch {
     pub(crate) fn pause(&mut self) {
         self.stop_guests(TRANSMITQS);
         // All of them before any is taken out of use: they send to one another.
-        self.datapath.stop_intake(&self.no_guests());
-        for port in self.ports.values_mut() {
-            match &mut port.behind {
-                Behind::Guest(_) => {}
-                Behind::Uplink(uplink) => uplink.idle = self.datapath.take_queues(port.id),
-                Behind::Tap(tap) => tap.idle = self.datapath.take_queues(port.id),
+        let others = self.no_guests();
+        self.datapath.stop_intake(&others);
+        for (id, queue) in self.datapath.take_queues(&others) {
+            match self.ports.values_mut().find(|port| port.id == id).map(|port| &mut port.behind) {
+                Some(Behind::Uplink(uplink)) => uplink.idle.push(queue),
+                Some(Behind::Tap(tap)) => tap.idle.push(queue),
+                Some(Behind::Guest(_)) | None => {}
             }
         }
         self.stop_guests(RECEIVEQS);
@@ -142,6 +143,7 @@ impl Switch {
     pub(crate) fn resume(&mut self) {
         self.each_attached(|mut guest, _| guest.resume_orders());
         self.start_guests(RECEIVEQS);
+        let mut queues = Vec::new();
         for port in self.ports.values_mut() {
             let idle = match &mut port.behind {
                 Behind::Guest(_) => continue,
@@ -151,10 +153,9 @@ impl Switch {
                 }
                 Behind::Tap(tap) => &mut tap.idle,
             };
-            for queue in std::mem::take(idle) {
-                self.datapath.put_back(port.id, queue);
-            }
+            queues.extend(std::mem::take(idle).into_iter().map(|queue| (port.id, queue)));
         }
+        self.datapath.put_back(queues);
         // Not before all are there.
         self.datapath.start_intake(&self.no_guests());
         self.start_guests(TRANSMITQS);

@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::lab;
+use super::uplinks::Lab;
 use crate::support::PATIENCE;
-use crate::support::switch::{Rpc, Switch, ringway};
+use crate::support::switch::{Rpc, ringway};
+use crate::uplink::two_wires;
 
 /// A new switch that dies when it has come so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +34,7 @@ fn read(stream: &mut UnixStream) -> Value {
     serde_json::from_slice(&body[marks..]).unwrap()
 }
 
-fn line(stream: &mut UnixStream) -> String {
+pub(super) fn line(stream: &mut UnixStream) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
     while byte != *b"\n" {
@@ -41,15 +44,15 @@ fn line(stream: &mut UnixStream) -> String {
     String::from_utf8(line).unwrap()
 }
 
-fn say(stream: &mut UnixStream, word: &str) {
-    let body = json!(word).to_string();
+pub(super) fn say(stream: &mut UnixStream, word: &Value) {
+    let body = word.to_string();
     let head = json!({ "bytes": body.len(), "descriptors": 0 });
     stream.write_all(format!("{head}\n{body}").as_bytes()).unwrap();
 }
 
-/// Goes as far as this stage. It dies when the connection is dropped.
-fn go_as_far_as(switch: &Switch, last: Stage) -> UnixStream {
-    let mut stream = UnixStream::connect(switch.path("control.sock")).unwrap();
+/// Asks the switch that listens here to hand over.
+pub(super) fn ask(control: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(control).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     line(&mut stream);
     let params = json!({ "version": 1 });
@@ -57,17 +60,29 @@ fn go_as_far_as(switch: &Switch, last: Stage) -> UnixStream {
         json!({ "jsonrpc": "2.0", "id": 1, "method": "switch.hand_over", "params": params });
     writeln!(stream, "{request}").unwrap();
     line(&mut stream);
+    stream
+}
+
+/// Goes as far as this stage. It dies when the connection is dropped.
+fn go_as_far_as(control: &Path, last: Stage) -> UnixStream {
+    let mut stream = ask(control);
+    let mut uplinks: Vec<Value> = Vec::new();
     if last >= Stage::Described {
-        assert_eq!(read(&mut stream)["Description"]["guests"][0]["port"], "alice");
+        let offer = read(&mut stream);
+        assert!(offer["Description"]["guests"][0]["port"].is_string());
+        let described = offer["Description"]["uplinks"].as_array().unwrap();
+        uplinks = described.iter().map(|uplink| uplink["port"].clone()).collect();
     }
     if last >= Stage::Ready {
-        say(&mut stream, "Ready");
+        say(&mut stream, &json!("Ready"));
     }
     if last >= Stage::Stopped {
-        assert_eq!(read(&mut stream)["guests"].as_array().map(Vec::len), Some(2));
+        assert_eq!(read(&mut stream)["uplinks"].as_array().map(Vec::len), Some(uplinks.len()));
     }
     if last >= Stage::Taken {
-        say(&mut stream, "Taken");
+        let taken =
+            if uplinks.is_empty() { json!("Taken") } else { json!({ "TakenWith": uplinks }) };
+        say(&mut stream, &taken);
     }
     if last >= Stage::Yours {
         assert_eq!(read(&mut stream), "Yours");
@@ -83,7 +98,8 @@ fn old_switch_goes_on_whenever_the_new_one_dies() {
     for (died, stage) in (1..).zip([Asked, Described, Ready, Stopped, Taken, Yours]) {
         pair.exchange(200);
         std::thread::scope(|scope| {
-            let dying = scope.spawn(|| drop(go_as_far_as(&switch, stage)));
+            let control = switch.path("control.sock");
+            let dying = scope.spawn(move || drop(go_as_far_as(&control, stage)));
             pair.exchange_until(|| dying.is_finished());
         });
         pair.exchange_until(|| switch.log_lines("not handed over") == died);
@@ -98,9 +114,28 @@ fn old_switch_goes_on_whenever_the_new_one_dies() {
 }
 
 #[test]
+fn old_switch_goes_on_with_its_uplinks_whenever_the_new_one_dies() {
+    use Stage::{Ready, Stopped, Taken, Yours};
+    let mut lab = Lab::new(two_wires(), "", 900);
+
+    for (died, stage) in (1..).zip([Ready, Stopped, Taken, Yours]) {
+        let control = lab.switch.path("control.sock");
+        let dying = std::thread::spawn(move || drop(go_as_far_as(&control, stage)));
+        lab.flow_until(|_| dying.is_finished());
+        lab.flow_until(|switch| switch.log_lines("not handed over") == died);
+        lab.flow_for(Duration::from_millis(50));
+        lab.await_all();
+    }
+
+    assert_eq!(lab.switch.log_lines("anew"), 0, "{}", lab.switch.log());
+    lab.take_over();
+    lab.await_all();
+}
+
+#[test]
 fn old_switch_goes_on_when_the_new_one_falls_silent() {
     let (switch, mut pair) = lab("");
-    let _silent = go_as_far_as(&switch, Stage::Ready);
+    let _silent = go_as_far_as(&switch.path("control.sock"), Stage::Ready);
     pair.exchange_until(|| switch.log_lines("not handed over") == 1);
     pair.exchange(200);
     pair.await_all();

@@ -42,7 +42,7 @@ interface = "uplink2"
 
 /// Who sends and receives.
 #[derive(Debug)]
-struct Stations {
+pub(super) struct Stations {
     alice: FrontEnd,
     wires: [PacketSocket; 2],
 }
@@ -62,7 +62,7 @@ struct Stream {
 }
 
 impl Stations {
-    fn send(&mut self, from: [u8; 6], frame: &[u8]) {
+    pub(super) fn send(&mut self, from: [u8; 6], frame: &[u8]) {
         match from {
             ALICE => self.alice.send(frame),
             BOB => self.wires[0].send(frame),
@@ -86,16 +86,16 @@ impl Stations {
 }
 
 /// The streams, and what they run over.
-struct Lab {
-    wire: Wire,
-    switch: Switch,
-    stations: Stations,
+pub(super) struct Lab {
+    pub(super) wire: Wire,
+    pub(super) switch: Switch,
+    pub(super) stations: Stations,
     streams: Vec<Stream>,
 }
 
 impl Lab {
     /// With frames of this length between the wires, and settings of the switch.
-    fn new(wire: Wire, settings: &str, length_bytes: usize) -> Self {
+    pub(super) fn new(wire: Wire, settings: &str, length_bytes: usize) -> Self {
         let switch = Switch::in_namespace(Some(&wire.namespace), &format!("{settings}{PORTS}"));
         let wires = ["outside", "outside2"].map(|end| wire.socket_on(end));
         wires.iter().for_each(PacketSocket::prepare_for_tags);
@@ -163,7 +163,7 @@ impl Lab {
     }
 
     /// Lets the streams flow until this is so. Returns the longest pause that one of them made.
-    fn flow_until(&mut self, mut is_over: impl FnMut(&mut Switch) -> bool) -> Duration {
+    pub(super) fn flow_until(&mut self, mut is_over: impl FnMut(&mut Switch) -> bool) -> Duration {
         let start = Instant::now();
         for stream in &mut self.streams {
             (stream.pause, stream.last) = (Duration::ZERO, start);
@@ -175,13 +175,13 @@ impl Lab {
         self.streams.iter().map(|stream| stream.pause).max().unwrap_or_default()
     }
 
-    fn flow_for(&mut self, time: Duration) -> Duration {
+    pub(super) fn flow_for(&mut self, time: Duration) -> Duration {
         let start = Instant::now();
         self.flow_until(|_| start.elapsed() > time)
     }
 
     /// Waits until all that was sent has arrived.
-    fn await_all(&mut self) {
+    pub(super) fn await_all(&mut self) {
         let start = Instant::now();
         while self.streams.iter().any(|stream| stream.received < stream.sent) {
             self.step(false);
@@ -190,7 +190,7 @@ impl Lab {
     }
 
     /// Lets another switch take over while frames flow, and returns the longest pause.
-    fn take_over(&mut self) -> Duration {
+    pub(super) fn take_over(&mut self) -> Duration {
         let successor = self.switch.start_successor(&[]);
         let pause = self.flow_until(|switch| !switch.is_alive());
         self.switch.succeed(successor);
@@ -215,7 +215,7 @@ impl Lab {
     }
 
     /// How many times the memory of four queues, 64 MiB, the switch has for frames.
-    fn umems(&self) -> u64 {
+    pub(super) fn umems(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.switch.process()));
         let status = status.unwrap();
         let line = status.lines().find(|line| line.starts_with("RssShmem:")).unwrap();

@@ -56,62 +56,65 @@ impl Datapath {
     /// Lets the queues of these interfaces and taps take nothing more in. Returns when all that came
     /// in before has left or was dropped. They send on.
     pub fn stop_intake(&mut self, ports: &[PortId]) {
-        let mut asked = Vec::new();
-        for &port in ports {
-            let Some(record) = record(&self.ports, port) else { continue };
-            for (&pair, queue) in &record.queues {
-                self.threads[queue.thread].send(Command::StopIntake(port, pair));
-                asked.push(queue.thread);
-            }
-        }
-        for thread in asked {
-            let _: Reply = self.threads[thread].reply();
-        }
-    }
-
-    /// Takes the queues of an interface or tap out of use, in their order, when all that was lent of
-    /// them is back. The port stays; what is on its way there is dropped.
-    pub fn take_queues(&mut self, port: PortId) -> Vec<IdleQueue> {
-        let Some(record) = record(&self.ports, port) else { return Vec::new() };
-        let pairs: Vec<u8> = record.queues.keys().copied().collect();
-        let kinds = pairs.into_iter().filter_map(|pair| self.remove_queue(port, pair));
-        kinds.map(IdleQueue).collect()
-    }
-
-    /// Gives a queue to a thread again. It sends, and takes nothing in before it is
-    /// [started](Self::start_intake).
-    ///
-    /// # Panics
-    ///
-    /// As [`add_xdp_queue`](Self::add_xdp_queue).
-    pub fn put_back(&mut self, port: PortId, queue: IdleQueue) {
-        match queue.0 {
-            Kind::Interface(queue) => {
-                self.add_xdp_queue_at_rest(port, *queue);
-            }
-            tap @ Kind::Tap(..) => {
-                self.add_queue(port, tap);
-            }
-            // Never made, see `take_queues`: the reply to removing a guest's queue is empty.
-            Kind::Guest { .. } => {}
-        }
+        self.tell_queues(ports, Command::StopIntake);
     }
 
     /// Lets the queues of these interfaces and taps take in.
     pub fn start_intake(&mut self, ports: &[PortId]) {
+        self.tell_queues(ports, Command::StartIntake);
+    }
+
+    /// Tells all queues of these ports something, and waits for all answers.
+    fn tell_queues(&mut self, ports: &[PortId], command: impl Fn(PortId, u8) -> Command) {
+        let mut told = Vec::new();
         for &port in ports {
-            let record = record(&self.ports, port);
-            let pairs = record.map(|record| record.queues.keys().copied().collect::<Vec<_>>());
-            for pair in pairs.unwrap_or_default() {
-                self.start_queue(port, pair);
+            let Some(record) = record(&self.ports, port) else { continue };
+            for (&pair, queue) in &record.queues {
+                self.threads[queue.thread].send(command(port, pair));
+                told.push(queue.thread);
             }
+        }
+        for thread in told {
+            let _: Reply = self.threads[thread].reply();
         }
     }
 
-    pub(super) fn start_queue(&mut self, port: PortId, pair: u8) {
-        let Some(record) = record(&self.ports, port) else { return };
-        if let Some(queue) = record.queues.get(&pair) {
-            self.threads[queue.thread].call(Command::StartIntake(port, pair));
+    /// Takes the queues of these interfaces and taps out of use when all that was lent of them is
+    /// back, and returns them in their order. The ports stay; what is on its way there is dropped.
+    pub fn take_queues(&mut self, ports: &[PortId]) -> Vec<(PortId, IdleQueue)> {
+        let pairs = |port: &PortId| {
+            let record = record(&self.ports, *port);
+            let pairs = record.into_iter().flat_map(|record| record.queues.keys());
+            pairs.map(|&pair| (*port, pair)).collect::<Vec<_>>()
+        };
+        let queues: Vec<(PortId, u8)> = ports.iter().flat_map(pairs).collect();
+        let asked = queues.into_iter().filter_map(|(port, pair)| self.order_removal(port, pair));
+        let asked: Vec<usize> = asked.collect();
+        let replies = asked.into_iter().map(|thread| self.threads[thread].reply());
+        let mut taken: Vec<_> = replies.filter_map(removed).collect();
+        taken.sort_by_key(|&(port, pair, _)| (port.slot, pair));
+        taken.into_iter().map(|(port, _, kind)| (port, IdleQueue(kind))).collect()
+    }
+
+    /// Gives queues to threads again, those of a port in their order. They send, and take nothing in
+    /// before they are [started](Self::start_intake).
+    ///
+    /// # Panics
+    ///
+    /// As [`add_xdp_queue`](Self::add_xdp_queue).
+    pub fn put_back(&mut self, queues: Vec<(PortId, IdleQueue)>) {
+        let asked = queues.into_iter().map(|(port, queue)| self.order_addition(port, queue.0));
+        let asked: Vec<usize> = asked.collect();
+        for thread in asked {
+            let _: Reply = self.threads[thread].reply();
         }
+    }
+}
+
+fn removed(reply: Reply) -> Option<(PortId, u8, Kind)> {
+    match reply {
+        Reply::RemovedQueue(port, pair, kind) => Some((port, pair, kind)),
+        // Of a guest's queue, which is none that was asked for.
+        Reply::Done | Reply::StoppedTransmitq(..) | Reply::StoppedReceiveq(..) => None,
     }
 }

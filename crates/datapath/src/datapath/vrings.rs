@@ -154,7 +154,7 @@ fn stopped(reply: Reply) -> Option<StoppedVring> {
             let (vring, base) = (2 * u16::from(pair), receiveq.ring.base());
             Some(StoppedVring { port, vring, base })
         }
-        Reply::Done | Reply::RemovedQueue(_) => None,
+        Reply::Done | Reply::RemovedQueue(..) => None,
     }
 }
 
