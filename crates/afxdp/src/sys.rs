@@ -117,6 +117,9 @@ pub(crate) fn wake_rx(fd: BorrowedFd<'_>) {
     };
 }
 
+/// The size of a huge page that is mapped by one entry of the second level, or a multiple of it.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// A part of our address space, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -130,14 +133,51 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Memory that another process may have mapped, too.
+    /// Memory that another process may have mapped, too; where huge pages could be mapped.
     pub(crate) fn memory(fd: BorrowedFd<'_>, length_bytes: usize) -> io::Result<Self> {
-        Self::map(length_bytes, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+        Self::aligned(length_bytes, libc::MAP_SHARED, fd)
     }
 
     /// The same, present from the start.
     pub(crate) fn present_memory(fd: BorrowedFd<'_>, length_bytes: usize) -> io::Result<Self> {
-        Self::map(length_bytes, libc::MAP_SHARED | libc::MAP_POPULATE, fd.as_raw_fd(), 0)
+        Self::aligned(length_bytes, libc::MAP_SHARED | libc::MAP_POPULATE, fd)
+    }
+
+    /// Maps a file at a multiple of [`HUGE_PAGE_BYTES`], in place of a part of a larger range that was
+    /// reserved for that.
+    fn aligned(length_bytes: usize, flags: c_int, fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let reserved_bytes = length_bytes.saturating_add(HUGE_PAGE_BYTES);
+        let nothing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let reserved = Self::map(reserved_bytes, nothing, -1, 0)?;
+        let before_bytes = reserved.start().addr().wrapping_neg() % HUGE_PAGE_BYTES;
+        let at = reserved.start().wrapping_add(before_bytes);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = flags | libc::MAP_FIXED;
+        // SAFETY: the range lies inside `reserved`, as `before_bytes` is less than was added to its
+        // length; it was just made and nobody has an address in it.
+        let start =
+            unsafe { libc::mmap(at.cast(), length_bytes, protection, flags, fd.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let after_bytes = HUGE_PAGE_BYTES - before_bytes;
+        let (before, after) = (reserved.start(), at.wrapping_add(length_bytes));
+        mem::forget(reserved);
+        for (start, length_bytes) in [(before, before_bytes), (after, after_bytes)] {
+            if length_bytes > 0 {
+                // SAFETY: what is left of `reserved` on either side, which is forgotten.
+                unsafe { libc::munmap(start.cast(), length_bytes) };
+            }
+        }
+        let start = NonNull::new(at).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { start, length_bytes })
+    }
+
+    /// Has the kernel put huge pages in the place of small ones that are present (Linux 6.1).
+    pub(crate) fn collapse(&self) -> io::Result<()> {
+        let (start, length) = (self.start.as_ptr().cast(), self.length_bytes);
+        // SAFETY: this range is a mapping of ours; its contents and addresses stay as they are.
+        check(unsafe { libc::madvise(start, length, libc::MADV_COLLAPSE) }).map(drop)
     }
 
     /// A ring of an AF_XDP socket, present from the start.

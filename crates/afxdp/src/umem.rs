@@ -24,6 +24,7 @@
 
 #![allow(unsafe_code)]
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
@@ -77,7 +78,7 @@ impl Umem {
         ftruncate(&file, length_bytes as u64)?;
         // Whoever else gets it cannot take the pages away.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        let mapping = Mapping::memory(file.as_fd(), length_bytes)?;
+        let mapping = map(file.as_fd(), length_bytes)?;
         let has_metadata = AtomicBool::new(false);
         Ok(Self { mapping, file, has_metadata, free: FreeChunks::of_parts(queues) })
     }
@@ -194,6 +195,19 @@ impl Umem {
     }
 }
 
+/// Maps the memory, in huge pages if the host wants them everywhere. Private memory would get them by
+/// itself then; a file does not, by default, and each frame would cost a look into the page tables.
+fn map(file: BorrowedFd<'_>, length_bytes: usize) -> io::Result<Mapping> {
+    let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    if !setting.is_ok_and(|setting| setting.contains("[always]")) {
+        return Mapping::memory(file, length_bytes);
+    }
+    let mapping = Mapping::present_memory(file, length_bytes)?;
+    // Without, it is only slower.
+    let _: io::Result<()> = mapping.collapse();
+    Ok(mapping)
+}
+
 /// Address of the chunk that this address lies in.
 pub(crate) const fn chunk_of(address: u64) -> u64 {
     address & !(CHUNK_BYTES as u64 - 1)
@@ -227,6 +241,25 @@ mod tests {
         assert_eq!(umem.address_before(&payload, 60), Some(2 * 4_096 + 4));
         assert_eq!(umem.address_before(&payload, 64), Some(2 * 4_096));
         assert_eq!(umem.address_before(&payload, 65), None);
+    }
+
+    #[test]
+    fn memory_lies_where_huge_pages_can_be_mapped() {
+        let umem = Umem::new(1).unwrap();
+        let mapping = Mapping::present_memory(umem.file(), 16 << 20).unwrap();
+
+        if mapping.collapse().is_ok() {
+            let (start, maps) = (mapping.start(), fs::read_to_string("/proc/self/smaps").unwrap());
+            let (_, ours) = maps.split_once(&format!("\n{:x}-", start.addr())).unwrap();
+            let line = ours.lines().find(|line| line.starts_with("ShmemPmdMapped:")).unwrap();
+            assert!(line.contains(" 16384 kB"), "{line}");
+        } else {
+            eprintln!("this kernel collapses no pages");
+        }
+        let place = mapping.start().wrapping_add(mapping.length_bytes() - 1);
+        umem.write(u64::from(CHUNK_BYTES) * 4_095, |room| room.write(&[7; 4_096])).unwrap();
+        // SAFETY: the last byte of the mapping.
+        assert_eq!(unsafe { place.read_volatile() }, 7);
     }
 
     #[test]

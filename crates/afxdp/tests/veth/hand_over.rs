@@ -108,15 +108,15 @@ fn frames_and_chunks_of_two_uplinks_come_along_again_and_again() {
 
             (pool, uplinks) = hand_over(pool, uplinks);
 
-            assert_eq!(count(&uplinks[1]).received, 300);
+            // And what the kernel of the other end had to say.
+            assert!(count(&uplinks[1]).received >= 300);
             assert!(receive(std::slice::from_mut(&mut uplinks[1].0), 300) == waiting);
         }
         for uplink in &mut uplinks {
             uplink.0.flush();
-            assert_eq!(
-                count(uplink),
-                ChunkCount { to_receive: 2_048, free: 2_048, ..ChunkCount::default() }
-            );
+            let count = count(uplink);
+            assert_eq!((count.free, count.elsewhere), (2_048, 0), "{count:?}");
+            assert_eq!(count.to_receive + count.received, 2_048, "{count:?}");
         }
         assert_eq!(pool.free_chunks(), [2 * PART]);
         uplinks.remove(0);
@@ -158,7 +158,7 @@ fn old_owner_goes_on_when_the_new_one_does_not() {
         drop(adopt(&pool, &mut uplinks, |_| ()).unwrap());
 
         assert!(!uplinks[0].0.was_moved());
-        assert_eq!(count(&uplinks[0]).received, 100);
+        assert!(count(&uplinks[0]).received >= 100);
         assert!(receive(std::slice::from_mut(&mut uplinks[0].0), 100) == waiting);
         assert!(has_program("up0"));
         // A new one that worked for a moment is noticed.
@@ -186,7 +186,7 @@ fn jumbo_frame_that_had_come_in_part_is_whole_for_the_new_owner() {
 
         (pool, uplinks) = hand_over(pool, uplinks);
 
-        assert!(count(&uplinks[0]).received == 3);
+        assert!(count(&uplinks[0]).received >= 3);
         assert!(receive(std::slice::from_mut(&mut uplinks[0].0), 1) == [frame]);
         assert_eq!(pool.free_chunks(), [3 * PART]);
     });
