@@ -9,9 +9,9 @@
 //!   let_go                                              own
 //! ```
 //!
-//! Both have everything for a while. Whoever does not [own](Interface::own) an interface leaves its
+//! Both have everything for a while. Whoever does not [own](crate::Interface::own) an interface leaves its
 //! rings alone and does not put it back when dropped: the new one before it owns, and the old one
-//! after it has [let go](Interface::let_go).
+//! after it has [let go](crate::Interface::let_go).
 //!
 //! Each chunk has one owner all the time. What a ring holds is read from the ring; the old process
 //! tells the rest. The new one [counts](XdpQueue::count_chunks) before it goes on, and refuses chunks
