@@ -98,6 +98,8 @@ pub(crate) struct Guest {
     look: Look,
     /// What was written of the guest's memory, for a front end that migrates it.
     log: Option<Arc<DirtyLog>>,
+    /// It was said that this log is too short.
+    is_short_log_told: bool,
     status: u8,
     mtu: Option<u16>,
     /// Transmitqs that another switch worked before this one wait, see [`hold`](Self::hold).
@@ -121,6 +123,7 @@ impl Guest {
             offers_again: false,
             look: Look::NotYet,
             log: None,
+            is_short_log_told: false,
             status: 0,
             mtu: None,
             is_held: false,
@@ -301,6 +304,7 @@ impl Attached<'_> {
         self.stop_all();
         self.guest.map = map;
         self.guest.regions = regions;
+        self.check_log();
         self.reconcile_all()
     }
 

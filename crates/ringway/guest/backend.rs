@@ -82,6 +82,7 @@ impl Backend for Attached<'_> {
         let log = DirtyLog::map(file, extent.mmap_offset, extent.size_bytes)
             .map_err(|error| Refused::new(format!("dirty log: {}", one_line(&error))))?;
         self.guest.log = Some(Arc::new(log));
+        self.guest.is_short_log_told = false;
         self.log_all();
         Ok(())
     }

@@ -26,5 +26,28 @@ impl Attached<'_> {
 
     pub(super) fn log_all(&mut self) {
         self.guest.rings().for_each(|index| self.log(index));
+        self.check_log();
+    }
+
+    /// Complains, once of each log, of one that is used and has no bits for the end of the guest's
+    /// memory. What is written there is not logged, as it cannot be, and the guest would miss it where
+    /// it migrates to. A front end enlarges the log before it adds memory.
+    pub(super) fn check_log(&mut self) {
+        let guest = &mut *self.guest;
+        let is_used = guest.features.contains(Features::LOG_ALL);
+        let Some(log) = guest.log.as_ref().filter(|_| is_used) else { return };
+        let covered = log.covered_bytes();
+        let ends = guest
+            .map
+            .regions()
+            .iter()
+            .map(|region| region.guest_address().saturating_add(region.size_bytes()));
+        let end = ends.max().unwrap_or(0);
+        if covered < end && !std::mem::replace(&mut guest.is_short_log_told, true) {
+            guest.complaint = Some(format!(
+                "the dirty log ends at guest address {covered:#x}, and memory at {end:#x}: what is \
+                 written between them does not migrate"
+            ));
+        }
     }
 }

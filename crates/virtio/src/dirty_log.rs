@@ -54,6 +54,12 @@ impl DirtyLog {
         self.bitmap.size_bytes()
     }
 
+    /// How many bytes of guest memory it has bits for, from guest address 0.
+    #[must_use]
+    pub fn covered_bytes(&self) -> u64 {
+        self.size_bytes().saturating_mul(8 * PAGE_BYTES)
+    }
+
     /// Marks every page that these bytes lie in, which were written before.
     fn mark(&self, guest_address: u64, length_bytes: u64) {
         if length_bytes == 0 {

@@ -22,7 +22,7 @@ fn frames_pass(alice: &mut FrontEnd, bob: &mut FrontEnd) {
 }
 
 #[test]
-fn log_that_ends_before_the_guest_s_memory_is_written_to_its_end_only() {
+fn log_that_ends_before_the_guest_s_memory_is_written_to_its_end_only_and_reported_once() {
     let switch = Switch::with_config(&guests(&["alice", "bob"]));
     let (mut alice, mut bob) = pair(&switch);
     // The used ring's page has a bit, and nothing behind it.
@@ -31,10 +31,33 @@ fn log_that_ends_before_the_guest_s_memory_is_written_to_its_end_only() {
     bob.share_log(&log);
     bob.set_logging(true);
     frames_pass(&mut alice, &mut bob);
+    // Nothing new to say: the log is the same, and so is the memory.
+    bob.set_logging(false);
+    bob.set_logging(true);
 
+    let reported =
+        "port bob: the dirty log ends at guest address 0x40040000, and memory at 0x41400000";
+    assert_eq!(switch.log_lines(reported), 1, "{}", switch.log());
     let marked = log.take();
     assert!(marked.contains(&TestMemory::GUEST_BASE), "{marked:x?}");
     assert!(marked.iter().all(|&page| page < TestMemory::GUEST_BASE + 64 * TestLog::PAGE_BYTES));
+}
+
+#[test]
+fn log_that_becomes_too_short_with_more_memory_is_reported() {
+    let switch = Switch::with_config(&guests(&["alice", "bob"]));
+    let (mut alice, mut bob) = pair(&switch);
+    let log = bob.new_log();
+    bob.share_log(&log);
+    bob.set_logging(true);
+    frames_pass(&mut alice, &mut bob);
+    let before = switch.log_lines("dirty log ends");
+
+    assert_eq!(bob.add_page(0), 0);
+    bob.synchronise();
+    frames_pass(&mut alice, &mut bob);
+
+    assert_eq!((before, switch.log_lines("port bob: the dirty log ends")), (0, 1));
 }
 
 #[test]
