@@ -12,7 +12,9 @@
 
 mod audit;
 mod guest;
+mod host;
 mod manners;
+mod moves;
 mod steps;
 mod story;
 mod traffic;

@@ -1,7 +1,6 @@
 //! The dirty log, as the front end of a guest that is being migrated sees it: it copies the pages that
 //! are marked while frames go on coming, and in the end its copy is the guest's memory.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -10,39 +9,16 @@ use virtio::Features;
 use virtio::testing::{TestLog, TestMemory};
 
 use crate::support::front_end::{FrontEnd, MODERN, Manner};
+use crate::support::page_copy::PageCopy;
 use crate::support::switch::{Switch, guests};
 use crate::support::{ALICE, BOB, CAROL, frame, numbers, wait_for};
-
-/// [`TestLog::PAGE_BYTES`], for lengths.
-const PAGE_BYTES: usize = 0x1000;
 
 /// Copies pages as they are marked, on a thread of its own, as QEMU does while the guest runs.
 struct Migration {
     memory: Arc<TestMemory>,
     log: Arc<TestLog>,
     is_over: Arc<AtomicBool>,
-    copying: JoinHandle<Copied>,
-}
-
-/// A copy of a guest's memory, by page.
-struct Copied {
-    pages: HashMap<u64, Vec<u8>>,
-    /// Pages that were copied because they were marked.
-    marked: usize,
-}
-
-impl Copied {
-    fn take(&mut self, memory: &TestMemory, log: &TestLog) {
-        for page in log.take() {
-            self.pages.insert(page, memory.read(page, PAGE_BYTES));
-            self.marked += 1;
-        }
-    }
-
-    fn byte(&self, address: u64) -> u8 {
-        let offset = usize::try_from(address % TestLog::PAGE_BYTES).unwrap();
-        self.pages[&(address - address % TestLog::PAGE_BYTES)][offset]
-    }
+    copying: JoinHandle<PageCopy>,
 }
 
 impl Migration {
@@ -61,7 +37,7 @@ impl Migration {
     }
 
     /// Stops the guest's rings, copies what is marked still, and compares.
-    fn end(self, guest: &mut FrontEnd, rings: usize) -> Copied {
+    fn end(self, guest: &mut FrontEnd, rings: usize) -> PageCopy {
         for ring in 0..rings {
             guest.stop(ring);
         }
@@ -69,21 +45,18 @@ impl Migration {
         let mut copied = self.copying.join().unwrap();
         copied.take(&self.memory, &self.log);
         for range in guest.written_by_switch() {
-            let now =
-                self.memory.read(range.start, usize::try_from(range.end - range.start).unwrap());
-            let differs = range.clone().zip(now).find(|&(at, byte)| copied.byte(at) != byte);
-            assert_eq!(differs.map(|(at, _)| format!("{at:#x} of {range:#x?}")), None);
+            copied.compare(&self.memory, &range);
         }
         copied
     }
 }
 
-fn copy(memory: &TestMemory, log: &TestLog, is_over: &AtomicBool) -> Copied {
+fn copy(memory: &TestMemory, log: &TestLog, is_over: &AtomicBool) -> PageCopy {
     let map = memory.map();
     let region = &map.regions()[0];
     let all = region.guest_address()..region.guest_address() + region.size_bytes();
-    let pages = all.step_by(PAGE_BYTES).map(|page| (page, memory.read(page, PAGE_BYTES)));
-    let mut copied = Copied { pages: pages.collect(), marked: 0 };
+    let mut copied = PageCopy::default();
+    copied.copy(memory, &all);
     while !is_over.load(Ordering::Relaxed) {
         copied.take(memory, log);
     }

@@ -28,6 +28,12 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    /// What the switch says of a port.
+    fn counted(statistics: &Value) -> Self {
+        let number = |name: &str| statistics[name].as_u64().unwrap();
+        Self { frames_in: number("frames_in"), frames_out: number("frames_out") }
+    }
+
     /// What has come since then.
     fn since(self, then: Self) -> Self {
         Self {
@@ -67,12 +73,17 @@ impl Audit {
         self.before.remove(port);
     }
 
+    /// A guest begins to use a port that nobody uses.
+    pub(super) fn begin(&mut self, statistics: &Value, seen: Frames) {
+        let name = statistics["name"].as_str().unwrap().to_owned();
+        self.before.insert(name, [Frames::counted(statistics), seen]);
+    }
+
     /// Compares what was counted at a port with what its guest has seen. All is quiet.
     pub(super) fn compare(&mut self, statistics: &Value, seen: Frames) {
         let name = statistics["name"].as_str().unwrap();
-        let number = |name: &str| statistics[name].as_u64().unwrap();
-        let counted = Frames { frames_in: number("frames_in"), frames_out: number("frames_out") };
-        assert_eq!(number("faults"), 0, "{statistics}");
+        let counted = Frames::counted(statistics);
+        assert_eq!(statistics["faults"], 0, "{statistics}");
         if let Some([counted_then, seen_then]) = self.before.get(name) {
             let (counted, seen) = (counted.since(*counted_then), seen.since(*seen_then));
             assert_eq!(counted, seen, "counted at {name}, and seen by it; all: {statistics}");

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use virtio::testing::TestMemory;
 
-use super::manners::MANNERS;
+use super::manners::{MANNERS, MOST_PAIRS};
 use super::story::Chance;
-use super::traffic::{Label, Ledger, Receipt, WIRE, address};
+use super::traffic::{HOST, Label, Ledger, Receipt, WIRE, address};
 use super::watch::{PollThreads, Watch};
 use crate::support::BROADCAST;
-use crate::support::front_end::{FrontEnd, RING_ENTRIES};
+use crate::support::front_end::{FrontEnd, Manner, RING_ENTRIES};
 
 /// Where memory is plugged: behind what the rings of a guest can need.
 const PLUGGED_AT: u64 = 0x1_0000_0000;
@@ -69,13 +69,15 @@ pub(super) struct Guest {
     pub(super) name: String,
     pub(super) socket: PathBuf,
     pub(super) front_end: FrontEnd,
-    pub(super) is_packed: bool,
+    /// Of all queue pairs that it has ever had.
     pub(super) pairs: Vec<Pair>,
     pub(super) vlan: u16,
     pub(super) away_until: Option<u64>,
     pub(super) no_memory_until: Option<u64>,
     /// It does not read what it gets.
     pub(super) deaf_until: Option<u64>,
+    /// Its processors are stopped.
+    pub(super) is_stopped: bool,
     pub(super) has_port: bool,
     pub(super) plugged: Option<Arc<TestMemory>>,
     pub(super) received: u64,
@@ -85,19 +87,19 @@ impl Guest {
     /// Plugs one in.
     pub(super) fn plug_in(index: u8, name: String, socket: PathBuf) -> Self {
         let manner = MANNERS[usize::from(index)];
-        let front_end = FrontEnd::plug_in_as(&socket, manner);
-        let pairs = (0..manner.queue_pairs).map(|_| Pair::default()).collect();
+        let front_end = FrontEnd::plug_in_with_room(&socket, manner, MOST_PAIRS);
+        let pairs = (0..MOST_PAIRS).map(|_| Pair::default()).collect();
         Self {
             index,
             name,
             socket,
             front_end,
-            is_packed: manner.features.contains(virtio::Features::RING_PACKED),
             pairs,
             vlan: 1,
             away_until: None,
             no_memory_until: None,
             deaf_until: None,
+            is_stopped: false,
             has_port: true,
             plugged: None,
             received: 0,
@@ -118,25 +120,44 @@ impl Guest {
         self.away_until.is_none() && self.no_memory_until.is_none()
     }
 
+    /// Queue pairs that it has now.
+    pub(super) fn pairs_now(&self) -> usize {
+        self.front_end.manner().queue_pairs.into()
+    }
+
+    /// Says whether its rings do not tell where a switch has died.
+    pub(super) const fn is_packed(&self) -> bool {
+        self.front_end.manner().features.contains(virtio::Features::RING_PACKED)
+    }
+
+    /// Its next driver works the rings so. Everything in them was harvested.
+    pub(super) fn take_manner(&mut self, manner: Manner) {
+        self.front_end.take_manner(manner);
+        self.wake_up();
+    }
+
     /// Frames that the switch has taken from it.
     pub(super) fn given_back(&mut self) -> u64 {
         let front_end = &mut self.front_end;
-        let of_pair = |(number, pair): (usize, &Pair)| {
-            pair.sent - pair.abandoned - u64::from(front_end.in_flight_on(number))
-        };
-        self.pairs.iter().enumerate().map(of_pair).sum()
+        let in_flight: u64 = (0..usize::from(front_end.manner().queue_pairs))
+            .map(|number| u64::from(front_end.in_flight_on(number)))
+            .sum();
+        self.pairs.iter().map(|pair| pair.sent - pair.abandoned).sum::<u64>() - in_flight
     }
 
     /// Says whether all that it sent was taken, and it has taken all that came.
     pub(super) fn is_done(&mut self) -> bool {
+        let pairs = self.pairs_now();
         let front_end = &mut self.front_end;
-        (0..self.pairs.len())
-            .all(|pair| front_end.in_flight_on(pair) == 0 && !front_end.has_received(pair))
+        (0..pairs).all(|pair| front_end.in_flight_on(pair) == 0 && !front_end.has_received(pair))
     }
 
     /// Sends some frames to anybody.
     pub(super) fn send(&mut self, chance: &mut Chance, time: Time) {
-        for number in 0..self.pairs.len() {
+        if self.is_stopped {
+            return;
+        }
+        for number in 0..self.pairs_now() {
             let room = usize::from(RING_ENTRIES - self.front_end.in_flight_on(number));
             (0..chance.below(AT_ONCE).min(room)).for_each(|_| self.send_one(number, chance, time));
         }
@@ -164,10 +185,10 @@ impl Guest {
     /// a silence after which it looks for the shortest time, and one about that time later. What
     /// is forgotten then is forgotten for good, so nothing else happens until it is served.
     pub(super) fn tease(&mut self, chance: &mut Chance, threads: &mut PollThreads, time: Time) {
-        if !self.is_served() || time.is_grace {
+        if !self.is_served() || self.is_stopped || time.is_grace {
             return;
         }
-        let number = chance.below(self.pairs.len());
+        let number = chance.below(self.pairs_now());
         for _ in 0..TEASED_TIMES {
             let nanoseconds = chance.below(LONGEST_PAUSE_NANOSECONDS);
             let pause = Duration::from_nanos(u64::try_from(nanoseconds).unwrap());
@@ -197,7 +218,8 @@ impl Guest {
         let number = u8::try_from(chance.below(100)).unwrap();
         match number {
             0..2 => BROADCAST,
-            2..12 => address(WIRE, 0),
+            2..9 => address(WIRE, 0),
+            9..16 => address(HOST, 0),
             _ => {
                 let other = (self.index + 1 + number % (others - 1)) % others;
                 let pairs = usize::from(MANNERS[usize::from(other)].queue_pairs);
@@ -208,7 +230,10 @@ impl Guest {
 
     /// Takes what has come, unless it sleeps and is not called.
     pub(super) fn receive(&mut self, ledger: &mut Ledger, time: Time) {
-        for pair in 0..self.pairs.len() {
+        if self.is_stopped || self.deaf_until.is_some() {
+            return;
+        }
+        for pair in 0..self.pairs_now() {
             if self.pairs[pair].is_asleep && !self.front_end.was_called(pair) {
                 continue;
             }
@@ -235,11 +260,18 @@ impl Guest {
         most
     }
 
+    /// Takes all that is there, called or not.
+    pub(super) fn take_all(&mut self, ledger: &mut Ledger, time: Time) {
+        for pair in 0..self.pairs_now() {
+            self.take(pair, usize::MAX, ledger, time);
+        }
+    }
+
     /// Takes all that is there, and gives up what was sent and not taken: before rings are laid
     /// out anew, when nobody works them.
     pub(super) fn harvest(&mut self, ledger: &mut Ledger, time: Time) {
-        for pair in 0..self.pairs.len() {
-            self.take(pair, usize::MAX, ledger, time);
+        self.take_all(ledger, time);
+        for pair in 0..self.pairs_now() {
             self.pairs[pair].abandoned += u64::from(self.front_end.in_flight_on(pair));
         }
     }
@@ -267,6 +299,13 @@ impl Guest {
         self.pairs.iter_mut().for_each(|pair| pair.off_until = None);
     }
 
+    /// Tells of its memory anew, in one table, cut somewhere or whole.
+    pub(super) fn change_table(&mut self, cuts: &[(usize, u16)]) {
+        self.front_end.cut_memory(cuts);
+        self.front_end.share_table(self.plugged.as_ref());
+        self.front_end.synchronise();
+    }
+
     /// Adds memory, or takes it away again.
     pub(super) fn change_memory(&mut self) {
         if let Some(memory) = self.plugged.take() {
@@ -282,7 +321,8 @@ impl Guest {
     /// Panics if it waits for a poll thread that has forgotten it.
     pub(super) fn check_served(&mut self, threads: &PollThreads, time: Time) {
         let is_served = self.is_served() && !time.is_grace;
-        for (number, pair) in self.pairs.iter_mut().enumerate() {
+        let pairs = self.pairs_now();
+        for (number, pair) in self.pairs.iter_mut().enumerate().take(pairs) {
             if is_served && self.front_end.in_flight_on(number) > 0 {
                 let mark = self.front_end.given_back_on(number).into();
                 if let Some(waited) = pair.served.look(mark, threads) {

@@ -12,6 +12,9 @@ const EVENTS: Features = Features::RING_EVENT_IDX;
 /// Buffers that most frames need several of.
 const SMALL: u32 = 600;
 
+/// Most pairs that any of them has.
+pub(super) const MOST_PAIRS: u16 = 4;
+
 pub(super) const MANNERS: [Manner; 8] = [
     MODERN,
     Manner { features: or(Features::VERSION_1, Features::NET_MQ), queue_pairs: 2, ..MODERN },

@@ -1,16 +1,16 @@
 //! What happens to guests and the switch at random, and how it ends.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::audit::{Frames, adds_up, check_log};
+use super::manners::MANNERS;
+use super::moves::Ending;
 use super::world::World;
+use crate::support::front_end::RING_ENTRIES;
 use crate::support::wait_for;
 
 /// Most steps that something stays wrong.
 const LASTING_STEPS: usize = 25;
-
-/// Rounds of traffic in which writes to a guest's memory are logged.
-const ROUNDS_LOGGED: usize = 4;
 
 impl World {
     /// Something happens.
@@ -18,13 +18,14 @@ impl World {
         self.story.step += 1;
         self.mend(self.story.step);
         let index = self.story.steps.below(self.guests.len());
-        let roll = self.story.steps.below(200);
+        let roll = self.story.steps.below(240);
         match roll {
             0 => self.tell_and("the switch is killed", Self::kill),
             1 => self.tell_and("another switch takes over", Self::take_over),
             2..8 => self.remove_port(index),
             8..16 => self.change_vlan(index),
             16..22 => self.change_offloads(index),
+            22..26 => self.remove_host(self.story.step + 5),
             _ if self.guests[index].is_served() => self.change_session(index, roll),
             _ => {}
         }
@@ -37,26 +38,30 @@ impl World {
         let name = self.guests[index].name.clone();
         let is_odd = roll % 2 == 1;
         match roll {
-            22..40 => {
+            26..40 => {
                 self.story.tell(&format!("{name} {}", ["leaves", "vanishes"][roll % 2]));
                 self.away(index, until, is_odd);
             }
             40..60 => {
-                self.story.tell(&format!("{name} is reset"));
+                let manner = is_odd.then(|| self.story.steps.below(MANNERS.len()));
+                self.story.tell(&format!("{name} is reset, and has manner {manner:?}"));
                 let guest = &mut self.guests[index];
                 guest.front_end.begin_reset();
                 guest.harvest(&mut self.ledger, self.time);
+                if let Some(manner) = manner {
+                    guest.take_manner(MANNERS[manner]);
+                }
                 guest.front_end.start_anew();
                 guest.pairs.iter_mut().for_each(|pair| pair.off_until = None);
                 guest.wake_up();
             }
             60..95 => {
-                let ring = self.story.steps.below(2 * self.guests[index].pairs.len());
+                let ring = self.story.steps.below(2 * self.guests[index].pairs_now());
                 self.story.tell(&format!("{name} stops and starts ring {ring}"));
                 self.guests[index].front_end.restart(ring);
             }
             95..125 => {
-                let pair = self.story.steps.below(self.guests[index].pairs.len());
+                let pair = self.story.steps.below(self.guests[index].pairs_now());
                 self.story.tell(&format!("{name} switches pair {pair} off"));
                 self.switch_pair(index, pair, false);
                 self.guests[index].pairs[pair].off_until = Some(until);
@@ -64,6 +69,8 @@ impl World {
             125..140 => {
                 self.story.tell(&format!("{name} loses its memory"));
                 let guest = &mut self.guests[index];
+                // All at once: rings run on as long as they are there, buffers or not.
+                guest.change_table(&[]);
                 guest.front_end.remove_region();
                 guest.front_end.synchronise();
                 guest.no_memory_until = Some(until);
@@ -73,17 +80,23 @@ impl World {
                 self.guests[index].change_memory();
             }
             160..168 => {
-                self.story.tell(&format!("{name} is about to migrate, and stays"));
-                let front_end = &mut self.guests[index].front_end;
-                let log = front_end.new_log();
-                front_end.share_log(&log);
-                front_end.set_logging(true);
-                (0..ROUNDS_LOGGED).for_each(|_| self.pump());
-                self.guests[index].front_end.set_logging(false);
+                let rings = 2 * self.guests[index].pairs_now();
+                let entries = usize::from(RING_ENTRIES);
+                let buffer = u16::try_from(self.story.steps.below(entries)).unwrap();
+                let cut = [(self.story.steps.below(rings), buffer)];
+                let cuts = if is_odd { &cut[..] } else { &[] };
+                self.story.tell(&format!("{name} has its memory cut at {cuts:?}"));
+                self.guests[index].change_table(cuts);
             }
             168..180 => {
                 self.story.tell(&format!("{name} reads nothing"));
                 self.guests[index].deaf_until = Some(until);
+            }
+            200..224 => {
+                let ending = [Ending::Cancelled, Ending::Failed, Ending::Moved, Ending::Moved];
+                let ending = ending[self.story.steps.below(ending.len())];
+                self.story.tell(&format!("{name} migrates: {ending:?}"));
+                self.migrate(index, ending);
             }
             _ => {
                 self.story.tell(&format!("{name} comes back with its rings as they are"));
@@ -104,6 +117,9 @@ impl World {
     /// Ends what has lasted up to this step.
     fn mend(&mut self, step: u64) {
         let is_due = |until: Option<u64>| until.is_some_and(|until| until <= step);
+        if is_due(self.host.until) {
+            self.add_host();
+        }
         for index in 0..self.guests.len() {
             if is_due(self.guests[index].away_until) {
                 self.come_back(index);
@@ -119,7 +135,7 @@ impl World {
                 self.story.tell(&format!("{} reads again", guest.name));
                 guest.deaf_until = None;
             }
-            for pair in 0..self.guests[index].pairs.len() {
+            for pair in 0..self.guests[index].pairs_now() {
                 if is_due(self.guests[index].pairs[pair].off_until) {
                     let name = &self.guests[index].name;
                     self.story.tell(&format!("{name} switches pair {pair} on"));
@@ -150,8 +166,12 @@ impl World {
         if !self.guests[index].has_port {
             self.add_port(index);
         }
+        let manner = self.story.steps.below(3 * MANNERS.len());
         let guest = &mut self.guests[index];
         guest.harvest(&mut self.ledger, self.time);
+        if let Some(&manner) = MANNERS.get(manner) {
+            guest.take_manner(manner);
+        }
         guest.front_end.boot(&guest.socket);
         guest.begin_session();
     }
@@ -204,14 +224,20 @@ impl World {
         });
         // What was on its way into a ring when the counters were looked at.
         while self.receive() {}
-        let statistics = self.ask("stats.get", &json!({}));
-        for guest in &mut self.guests {
+        for index in 0..self.guests.len() {
+            let of_guest = self.statistics_of(&self.guests[index].name);
+            let guest = &mut self.guests[index];
             let seen = Frames { frames_in: guest.given_back(), frames_out: guest.received };
-            let ports = statistics["ports"].as_array().unwrap();
-            let of_guest = ports.iter().find(|port| port["name"] == guest.name.as_str());
-            self.audit.compare(of_guest.unwrap(), seen);
+            self.audit.compare(&of_guest, seen);
         }
         check_log(&self.switch);
+    }
+
+    /// The counters of a port.
+    pub(super) fn statistics_of(&self, port: &str) -> Value {
+        let statistics = self.ask("stats.get", &json!({}));
+        let ports = statistics["ports"].as_array().unwrap();
+        ports.iter().find(|told| told["name"] == port).unwrap().clone()
     }
 
     fn all_adds_up(&self) -> bool {

@@ -24,6 +24,13 @@ const OLDEST_MS: u32 = 20_000;
 /// The place of the wire among the senders and receivers.
 pub(super) const WIRE: u8 = 0xff;
 
+/// The place of the host, which has a tap.
+pub(super) const HOST: u8 = 0xfe;
+
+/// The EtherType of announcements (RFC 903), and their length.
+const RARP: [u8; 2] = [0x80, 0x35];
+const RARP_BYTES: usize = 60;
+
 /// The address of a guest's pair.
 pub(super) const fn address(guest: u8, pair: u8) -> [u8; 6] {
     [0x52, 0x54, 0, 0x50, guest, pair]
@@ -124,6 +131,9 @@ pub(super) struct Ledger {
     flows: HashMap<Flow, u64>,
     /// By sender and pair.
     again: HashMap<[u8; 2], Repeated>,
+    /// VLAN and epoch of those who were announced last, by address.
+    announced: HashMap<[u8; 6], (u16, u32)>,
+    pub(super) announcements: u64,
     pub(super) received: u64,
     pub(super) flooded: u64,
     pub(super) repeated: u64,
@@ -134,6 +144,10 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Notes a frame that came. Panics if it should not have come, or not so.
     pub(super) fn note(&mut self, frame: &[u8], receipt: Receipt) {
+        if frame[12..14] == RARP {
+            self.note_announcement(frame, receipt);
+            return;
+        }
         let label = Label::read(frame);
         let to: [u8; 6] = frame[..6].try_into().unwrap();
         self.received += 1;
@@ -149,6 +163,21 @@ impl Ledger {
         let age = receipt.ms.saturating_sub(label.ms);
         assert!(age < OLDEST_MS, "{age} ms old: {label:?}, {receipt:?}");
         self.note_order(to, label, receipt);
+    }
+
+    /// Somebody is to be announced by the switch.
+    pub(super) fn expect_announcement(&mut self, address: [u8; 6], vlan: u16, epoch: u32) {
+        self.announced.insert(address, (vlan, epoch));
+    }
+
+    /// An announcement comes to everybody else in the VLAN of a guest that has moved.
+    fn note_announcement(&mut self, frame: &[u8], receipt: Receipt) {
+        self.announcements += 1;
+        let from: [u8; 6] = frame[6..12].try_into().unwrap();
+        let &(vlan, epoch) = self.announced.get(&from).expect("it is announced because it moved");
+        assert_ne!(from[4], receipt.guest, "a guest is told of itself: {receipt:?}");
+        assert_eq!((&frame[..6], frame.len()), (&BROADCAST[..], RARP_BYTES), "{frame:02x?}");
+        assert!(epoch != receipt.epoch || vlan == receipt.vlan, "left VLAN {vlan}: {receipt:?}");
     }
 
     /// Frames of a flow come in order, each once; those that a switch had in hand when it was

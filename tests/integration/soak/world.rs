@@ -1,21 +1,20 @@
 //! The switch, its guests, and the wire, under load.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::audit::Audit;
 use super::guest::{Guest, Time};
-use super::manners::MANNERS;
+use super::host::Host;
+use super::manners::{MANNERS, MOST_PAIRS};
 use super::story::Story;
-use super::traffic::{Label, Ledger, Receipt, WIRE, address};
+use super::traffic::{HOST, Label, Ledger, Receipt, WIRE, address};
 use super::watch::PollThreads;
 use crate::support::packet_socket::PacketSocket;
 use crate::support::switch::Switch;
 use crate::support::wire::Wire;
-
-/// Queue pairs that every port offers.
-const QUEUES: u16 = 4;
 
 /// How long guests may be kept from sending after a switch has died: until all are back, or 1.5 s
 /// have passed. The rest is for their coming back.
@@ -24,12 +23,18 @@ const GRACE: Duration = Duration::from_secs(3);
 /// One round of so many has a guest that is teased, which takes longer than all the rest.
 const ROUNDS_A_TEASING: usize = 4;
 
-/// Frames that come by the wire in one go.
+/// A port that no guest is at first: one can move to it.
+const SPARE: &str = "spare";
+
+/// Frames that come by the wire, and from the host, in one go.
 const WIRE_AT_ONCE: usize = 16;
 
 pub(super) struct World {
     pub(super) story: Story,
     pub(super) guests: Vec<Guest>,
+    /// The port that no guest is at, and its socket.
+    pub(super) spare: (String, PathBuf),
+    pub(super) host: Host,
     pub(super) ledger: Ledger,
     pub(super) audit: Audit,
     pub(super) time: Time,
@@ -37,6 +42,8 @@ pub(super) struct World {
     threads: PollThreads,
     grace_until: Instant,
     wire_sent: u64,
+    take_overs: u64,
+    pub(super) moves: u64,
     socket: PacketSocket,
     // Last, so that the switch has gone when the namespace goes.
     _wire: Wire,
@@ -45,9 +52,11 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(story: Story) -> Self {
         let wire = Wire::new();
+        let mut host = Host::new(&wire);
         let switch = Switch::in_namespace(Some(&wire.namespace), &config());
         let socket = wire.socket();
         socket.prepare_for_tags();
+        host.warm_up(Time::default());
         let mut audit = Audit::default();
         audit.begin_anew(&switch);
         let plug_in = |index| {
@@ -59,6 +68,8 @@ impl World {
         Self {
             story,
             guests,
+            spare: (SPARE.to_owned(), switch.path(&format!("{SPARE}.sock"))),
+            host,
             ledger: Ledger::default(),
             audit,
             time: Time::default(),
@@ -66,6 +77,8 @@ impl World {
             switch,
             grace_until: Instant::now(),
             wire_sent: 0,
+            take_overs: 0,
+            moves: 0,
             socket,
             _wire: wire,
         }
@@ -80,6 +93,9 @@ impl World {
         for _ in 0..self.story.frames.below(WIRE_AT_ONCE) {
             self.send_by_wire();
         }
+        for _ in 0..self.story.frames.below(WIRE_AT_ONCE) {
+            self.send_by_host();
+        }
         self.receive();
         let index = self.story.frames.below(ROUNDS_A_TEASING * self.guests.len());
         let Some(guest) = self.guests.get_mut(index) else { return };
@@ -91,15 +107,15 @@ impl World {
         self.keep_time();
         let before = self.ledger.received;
         for guest in &mut self.guests {
-            if guest.deaf_until.is_none() {
-                guest.receive(&mut self.ledger, self.time);
-            }
+            guest.receive(&mut self.ledger, self.time);
             guest.check_served(&self.threads, self.time);
         }
-        while let Some(frame) = self.socket.try_receive() {
-            let Time { epoch, kills, ms, .. } = self.time;
-            let receipt = Receipt { guest: WIRE, pair: 0, vlan: 1, epoch, kills, ms };
-            self.ledger.note(&frame, receipt);
+        let Time { epoch, kills, ms, .. } = self.time;
+        for (guest, socket) in [(WIRE, &self.socket), (HOST, &self.host.socket)] {
+            while let Some(frame) = socket.try_receive() {
+                let receipt = Receipt { guest, pair: 0, vlan: 1, epoch, kills, ms };
+                self.ledger.note(&frame, receipt);
+            }
         }
         self.ledger.received > before
     }
@@ -111,15 +127,26 @@ impl World {
     }
 
     fn send_by_wire(&mut self) {
+        self.wire_sent += 1;
+        let frame = self.frame_from_outside(WIRE, self.wire_sent);
+        self.socket.send(&frame);
+    }
+
+    fn send_by_host(&mut self) {
+        self.host.sent += 1;
+        let frame = self.frame_from_outside(HOST, self.host.sent);
+        self.host.socket.try_send(&frame);
+    }
+
+    /// A frame to some guest.
+    fn frame_from_outside(&mut self, from: u8, number: u64) -> Vec<u8> {
         let guest = self.story.frames.below(self.guests.len());
         let pair = self.story.frames.below(self.guests[guest].pairs.len());
         let to = address(self.guests[guest].index, u8::try_from(pair).unwrap());
-        self.wire_sent += 1;
         let Time { epoch, kills, ms, .. } = self.time;
-        let number = self.wire_sent;
-        let label = Label { guest: WIRE, pair: 0, vlan: 1, epoch, kills, number, ms };
+        let label = Label { guest: from, pair: 0, vlan: 1, epoch, kills, number, ms };
         let length = self.story.frames.below(1_000);
-        self.socket.send(&label.frame(to, u16::try_from(length).unwrap()));
+        label.frame(to, u16::try_from(length).unwrap())
     }
 
     /// Asks the switch for something that it must do.
@@ -133,7 +160,7 @@ impl World {
     pub(super) fn add_port(&mut self, index: usize) {
         let guest = &self.guests[index];
         let params = json!({
-            "name": guest.name, "type": "vhost-user", "socket": guest.socket, "queues": QUEUES,
+            "name": guest.name, "type": "vhost-user", "socket": guest.socket, "queues": MOST_PAIRS,
         });
         self.ask("port.add", &params);
         self.guests[index].has_port = true;
@@ -146,8 +173,10 @@ impl World {
         self.switch.kill_and_start();
         self.time.kills += 1;
         self.time.epoch += 1;
+        self.host.warm_up(self.time);
         self.audit.begin_anew(&self.switch);
         self.begin_with_another();
+        self.host.until = None;
         for guest in &mut self.guests {
             guest.vlan = 1;
             guest.has_port = true;
@@ -156,7 +185,7 @@ impl World {
                 continue;
             }
             // A packed ring does not tell where its switch died.
-            if guest.is_packed {
+            if guest.is_packed() {
                 guest.harvest(&mut self.ledger, self.time);
                 guest.front_end.boot(&guest.socket);
             } else {
@@ -178,6 +207,7 @@ impl World {
             assert!(start.elapsed() < 3 * crate::support::PATIENCE, "nobody takes over");
         }
         self.switch.succeed(successor);
+        self.take_overs += 1;
         self.audit.forget_all();
         self.begin_with_another();
         // Sessions go on: nobody has to come back.
@@ -189,7 +219,8 @@ impl World {
         let Self { story, ledger, audit, time, .. } = self;
         println!(
             "soak: {} steps in {} ms, {} frames received ({} flooded), {} kills, {} repeated (at \
-             most {} of a ring); {} comparisons of counters, {} of what the switch holds",
+             most {} of a ring), {} take-overs, {} moves of guests and {} announcements; {} \
+             comparisons of counters, {} of what the switch holds",
             story.step,
             story.now(),
             ledger.received,
@@ -197,6 +228,9 @@ impl World {
             time.kills,
             ledger.repeated,
             ledger.most_repeated,
+            self.take_overs,
+            self.moves,
+            ledger.announcements,
             audit.compared,
             audit.footprints,
         );
@@ -214,14 +248,14 @@ fn name(index: u8) -> String {
 }
 
 fn config() -> String {
-    let port = |index| {
-        let name = name(index);
+    let port = |name: String| {
         format!(
             "[[port]]\nname = '{name}'\ntype = 'vhost-user'\nsocket = 'DIR/{name}.sock'\n\
-             queues = {QUEUES}\n"
+             queues = {MOST_PAIRS}\n"
         )
     };
-    let guests: String = (0..u8::try_from(MANNERS.len()).unwrap()).map(port).collect();
+    let names = (0..u8::try_from(MANNERS.len()).unwrap()).map(name);
+    let guests: String = names.chain([SPARE.to_owned()]).map(port).collect();
     let uplink = "[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n";
-    format!("[threads]\ncores = [0, 1]\n{guests}{uplink}")
+    format!("[threads]\ncores = [0, 1]\n{guests}{uplink}{}", Host::PORT)
 }

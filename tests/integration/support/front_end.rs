@@ -2,6 +2,7 @@
 
 mod changes;
 mod control;
+mod memory;
 mod migration;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use virtio::offload::NetHeader;
-use virtio::testing::{Buffer, Driver, TestMemory, memory_file};
+use virtio::testing::{Buffer, Driver, TestMemory};
 use virtio::{Features, QueueSize};
 
 use super::messages::{
-    ADD_MEM_REG, Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, GET_VRING_BASE, NET_SET_MTU,
-    REM_MEM_REG, SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ADDR,
-    SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM,
+    Conversation, GET_FEATURES, GET_PROTOCOL_FEATURES, GET_VRING_BASE, NET_SET_MTU, SET_FEATURES,
+    SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL,
+    SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM,
 };
 use super::wait_for;
 
@@ -93,6 +94,8 @@ struct Ring {
 pub(crate) struct FrontEnd {
     conversation: Conversation,
     pub(crate) memory: Arc<TestMemory>,
+    /// Where the memory is cut into regions, counted from its start.
+    cuts: Vec<u64>,
     manner: Manner,
     rings: Vec<Ring>,
 }
@@ -106,11 +109,27 @@ impl FrontEnd {
     /// Plugs a guest in that works its rings in this manner: negotiates and starts all rings, as
     /// QEMU does, which enables them before it sets features.
     pub(crate) fn plug_in_as(socket: &Path, manner: Manner) -> Self {
+        let rings = u64::from(manner.rings());
+        Self::plug_in_with(socket, manner, TestMemory::new(QUEUE_BYTES * rings), &[])
+    }
+
+    /// The same with memory for this many pairs, of which the driver may use more or fewer later.
+    pub(crate) fn plug_in_with_room(socket: &Path, manner: Manner, most_pairs: u16) -> Self {
+        let rings = 2 * u64::from(most_pairs);
+        Self::plug_in_with(socket, manner, TestMemory::new(QUEUE_BYTES * rings), &[])
+    }
+
+    /// The same with this memory, [cut](Self::cut_memory) at these places.
+    pub(crate) fn plug_in_with(
+        socket: &Path,
+        manner: Manner,
+        memory: Arc<TestMemory>,
+        cuts: &[(usize, u16)],
+    ) -> Self {
         let conversation = Conversation::connect(socket);
-        let rings = manner.rings();
-        let memory = TestMemory::new(QUEUE_BYTES * u64::from(rings));
-        let rings = (0..rings).map(|index| Ring::new(&memory, index, manner.features)).collect();
-        let mut guest = Self { conversation, memory, manner, rings };
+        let rings = Ring::all(&memory, manner);
+        let mut guest = Self { conversation, memory, cuts: Vec::new(), manner, rings };
+        guest.cut_memory(cuts);
         guest.negotiate();
         for index in 0..manner.rings() {
             guest.enable(index, true);
@@ -138,44 +157,6 @@ impl FrontEnd {
         let protocol = talk.reply_u64();
         talk.send_u64(SET_PROTOCOL_FEATURES, &[protocol], &[]);
         talk.send(SET_OWNER, &[], &[]);
-    }
-
-    fn share_memory(&self) {
-        let map = self.memory.map();
-        let region = &map.regions()[0];
-        let guest = region.guest_address();
-        let table = [1, guest, region.size_bytes(), guest + TestMemory::USER_OFFSET, 0];
-        self.conversation.send_u64(SET_MEM_TABLE, &table, &[self.memory.file()]);
-    }
-
-    /// Adds the memory as a region of its own (ADD_MEM_REG), as QEMU does.
-    pub(crate) fn add_region(&self) {
-        self.conversation.send_u64(ADD_MEM_REG, &self.region(), &[self.memory.file()]);
-    }
-
-    /// Adds one more region, of a page in a file of its own. Returns the switch's answer: zero if it
-    /// agrees.
-    pub(crate) fn add_page(&mut self, number: u64) -> u64 {
-        let file = memory_file(0x1000);
-        let guest = (1 << 40) + number * 0x1_0000;
-        let region = [0, guest, 0x1000, guest + TestMemory::USER_OFFSET, 0];
-        self.conversation.ask(ADD_MEM_REG, &region, &[file.as_fd()])
-    }
-
-    /// Takes the memory away under live rings.
-    pub(crate) fn remove_region(&self) {
-        self.conversation.send_u64(REM_MEM_REG, &self.region(), &[]);
-    }
-
-    fn region(&self) -> [u64; 5] {
-        Self::region_of(&self.memory)
-    }
-
-    /// Padding, guest address, size, user address, offset in the file.
-    fn region_of(memory: &TestMemory) -> [u64; 5] {
-        let map = memory.map();
-        let guest = map.regions()[0].guest_address();
-        [0, guest, map.regions()[0].size_bytes(), guest + TestMemory::USER_OFFSET, 0]
     }
 
     /// Waits until the switch has carried out what was sent before.
@@ -401,6 +382,12 @@ impl FrontEnd {
 }
 
 impl Ring {
+    /// Those of all pairs.
+    fn all(memory: &Arc<TestMemory>, manner: Manner) -> Vec<Self> {
+        let new = |index| Self::new(memory, index, manner.features);
+        (0..manner.rings()).map(new).collect()
+    }
+
     fn new(memory: &Arc<TestMemory>, index: u16, features: Features) -> Self {
         let size = QueueSize::new(u32::from(RING_ENTRIES), Features::NONE).unwrap();
         let table = TestMemory::GUEST_BASE + QUEUE_BYTES * u64::from(index);

@@ -6,6 +6,7 @@ pub(crate) mod guest;
 pub(crate) mod messages;
 pub(crate) mod numbered;
 pub(crate) mod packet_socket;
+pub(crate) mod page_copy;
 pub(crate) mod stream;
 pub(crate) mod switch;
 pub(crate) mod tshark;

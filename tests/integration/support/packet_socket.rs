@@ -65,6 +65,11 @@ impl PacketSocket {
         assert_eq!(sent, frame.len());
     }
 
+    /// Sends a frame if the interface takes it: one of a tap does not without a switch.
+    pub(crate) fn try_send(&self, frame: &[u8]) {
+        let _ = rustix::net::send(&self.socket, frame, SendFlags::empty());
+    }
+
     /// The next frame that another has sent, if one is there.
     pub(crate) fn try_receive(&self) -> Option<Vec<u8>> {
         self.try_receive_up_to(FRAME_BYTES)

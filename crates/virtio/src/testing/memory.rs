@@ -60,6 +60,21 @@ impl TestMemory {
         Arc::new(Self { file, map })
     }
 
+    /// All of a file of `size_bytes`, as one region at a guest address.
+    ///
+    /// # Panics
+    ///
+    /// If the file is shorter.
+    #[must_use]
+    pub fn in_file(file: OwnedFd, guest_address: u64, size_bytes: u64) -> Arc<Self> {
+        let fd = file.try_clone().expect("tests may duplicate descriptors");
+        let user = guest_address + Self::USER_OFFSET;
+        let region = GuestRegion::map(fd, guest_address, size_bytes, user, 0);
+        let regions = vec![region.expect("the file is whole")];
+        let map = Arc::new(MemoryMap::new(regions).expect("there is one region"));
+        Arc::new(Self { file, map })
+    }
+
     /// The device's view.
     #[must_use]
     pub fn map(&self) -> Arc<MemoryMap> {

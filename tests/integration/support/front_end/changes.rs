@@ -1,15 +1,13 @@
 //! What a guest does to a session that runs: it leaves, starts anew, sleeps until it is called.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use virtio::testing::{Driver, TestMemory};
+use virtio::testing::Driver;
 use virtio::{Features, QueueSize};
 
 use super::{
-    ADD_MEM_REG, FrontEnd, GET_VRING_BASE, PROTOCOL_FEATURES, REM_MEM_REG, RING_ENTRIES,
-    SET_FEATURES,
+    FrontEnd, GET_VRING_BASE, Manner, PROTOCOL_FEATURES, RING_ENTRIES, Ring, SET_FEATURES,
 };
 
 impl FrontEnd {
@@ -59,6 +57,18 @@ impl FrontEnd {
         self.start_all();
     }
 
+    /// How it works its rings.
+    pub(crate) const fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    /// The next driver works the rings in another manner, and may have more or fewer of them. Nobody
+    /// works them now.
+    pub(crate) fn take_manner(&mut self, manner: Manner) {
+        self.manner = manner;
+        self.rings = Ring::all(&self.memory, manner);
+    }
+
     /// Plugs in again with rings that are empty, as a guest that boots.
     pub(crate) fn boot(&mut self, socket: &Path) {
         self.renew_rings();
@@ -88,17 +98,6 @@ impl FrontEnd {
         if self.manner.receives(index) {
             self.fill(index);
         }
-    }
-
-    /// Adds memory beside that of the rings, as hotplug does.
-    pub(crate) fn plug_memory(&self, memory: &Arc<TestMemory>) {
-        let numbers = Self::region_of(memory);
-        self.conversation.send_u64(ADD_MEM_REG, &numbers, &[memory.file()]);
-    }
-
-    /// Takes such memory away.
-    pub(crate) fn unplug_memory(&self, memory: &Arc<TestMemory>) {
-        self.conversation.send_u64(REM_MEM_REG, &Self::region_of(memory), &[]);
     }
 
     /// Frames in a pair's transmitq that the switch has not given back.

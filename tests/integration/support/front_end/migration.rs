@@ -20,7 +20,7 @@ impl FrontEnd {
     pub(crate) fn connect_only(socket: &Path) -> Self {
         let (manner, memory) = (MODERN, TestMemory::new(TestLog::PAGE_BYTES));
         let conversation = Conversation::connect(socket);
-        Self { conversation, memory, manner, rings: Vec::new() }
+        Self { conversation, memory, cuts: Vec::new(), manner, rings: Vec::new() }
     }
 
     /// A log for all of the guest's memory.
@@ -81,6 +81,29 @@ impl FrontEnd {
         u32::from_le_bytes(body[4..].try_into().unwrap())
     }
 
+    /// Stops all rings, of which the switch must have given back what it had in hand.
+    pub(crate) fn stop_all_where_they_are(&mut self) {
+        for ring in 0..self.rings.len() {
+            let base = self.stop(ring);
+            assert_eq!(base, self.rings[ring].driver.base(), "of ring {ring}");
+        }
+    }
+
+    /// Goes on with all rings after a migration that has failed: nothing is logged any more.
+    pub(crate) fn resume(&mut self) {
+        let features = self.manner.features.0 | PROTOCOL_FEATURES;
+        self.conversation.send_u64(SET_FEATURES, &[features], &[]);
+        (0..self.rings.len()).for_each(|index| self.start(index));
+        self.synchronise();
+    }
+
+    /// Goes on at another port with all rings as they are, and leaves the first one then.
+    pub(crate) fn move_to(&mut self, socket: &Path) {
+        let first = self.conversation.stream.try_clone().unwrap();
+        self.reconnect(socket);
+        Conversation::new(first).hang_up();
+    }
+
     /// Says that the guest of this address has come.
     pub(crate) fn send_rarp(&mut self, address: [u8; 6]) {
         let [a, b, c, d, e, f] = address;
@@ -96,6 +119,27 @@ impl FrontEnd {
         let used_rings = self.rings.iter().map(used_ring);
         let receiveqs = self.rings.iter().take(2 * usize::from(self.manner.queue_pairs)).step_by(2);
         used_rings.chain(receiveqs.map(buffers)).collect()
+    }
+
+    /// The same without what lies between: of receive buffers what the switch may use, and with the
+    /// descriptors of packed rings, which the driver writes to as well.
+    pub(crate) fn written_by_switch_at_most(&self) -> Vec<Range<u64>> {
+        let length = u64::from(self.manner.buffer_bytes);
+        let buffers = |ring: &super::Ring| {
+            let starts: Vec<u64> = (0..RING_ENTRIES).map(|head| ring.buffer(head)).collect();
+            starts.into_iter().map(|start| start..start + length)
+        };
+        let used_ring = |ring: &super::Ring| ring.driver.parts()[2]..ring.driver.end();
+        let used_rings = self.rings.iter().map(used_ring);
+        let buffers = self.rings.iter().step_by(2).flat_map(buffers);
+        self.packed_descriptors().into_iter().chain(used_rings).chain(buffers).collect()
+    }
+
+    /// The descriptors of packed rings.
+    pub(crate) fn packed_descriptors(&self) -> Vec<Range<u64>> {
+        let is_packed = self.manner.features.contains(Features::RING_PACKED);
+        let descriptors = |ring: &super::Ring| ring.driver.parts()[0]..ring.driver.parts()[1];
+        self.rings.iter().filter(|_| is_packed).map(descriptors).collect()
     }
 
     /// Hangs up and returns when the switch has, which it does if it was told something wrong.
