@@ -12,6 +12,7 @@ mod control_queue;
 mod forwarding;
 mod guests;
 mod hostile;
+mod memory;
 mod migration;
 mod offloads;
 mod readme;

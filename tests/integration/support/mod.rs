@@ -3,6 +3,7 @@
 pub(crate) mod flow;
 pub(crate) mod front_end;
 pub(crate) mod guest;
+pub(crate) mod huge_pages;
 pub(crate) mod messages;
 pub(crate) mod numbered;
 pub(crate) mod packet_socket;
