@@ -7,17 +7,19 @@
 //!                            QEMU ── migration ──▶ QEMU
 //! ```
 
+use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use virtio::Features;
 
 use crate::support::guest::{Guest, Plan};
 use crate::support::switch::Switch;
 use crate::support::wire::Wire;
 use crate::support::{wait_at_most, wait_for};
 
-const VM: &str = "[[port]]\nname = 'vm'\ntype = 'vhost-user'\nsocket = 'DIR/vm.sock'\n";
+const VM: &str = "[[port]]\nname = 'vm'\ntype = 'vhost-user'\nsocket = 'DIR/vm.sock'\nqueues = 2\n";
 
 /// The guest's address, and that of the host outside.
 const MAC: &str = "52:54:00:99:00:01";
@@ -35,11 +37,17 @@ struct Site {
     wire: Wire,
     a: Switch,
     b: Switch,
+    /// Queue pairs of the guest.
+    queues: u16,
     migrations: u32,
 }
 
 impl Site {
     fn new() -> Self {
+        Self::with_queues(1)
+    }
+
+    fn with_queues(queues: u16) -> Self {
         let wire = Wire::new();
         wire.ip(&["address", "add", OUTSIDE, "dev", "outside"]);
         let off = wire.command("ethtool").args(["-K", "outside", "tx", "off"]).output().unwrap();
@@ -52,20 +60,36 @@ impl Site {
         let a = [VM, &interface("uplink"), &interface("left")].concat();
         let b = [VM, &interface("right")].concat();
         let [a, b] = [a, b].map(|config| Switch::in_namespace(Some(&wire.namespace), &config));
-        Self { wire, a, b, migrations: 0 }
+        Self { wire, a, b, queues, migrations: 0 }
     }
 
-    /// Moves the guest to a switch while the host outside pings it. Returns it there, and how many
-    /// milliseconds longer it was not heard of outside than QEMU stopped it.
-    fn migrate(&mut self, guest: Guest, to: &Which, options: &[&str]) -> (Guest, f64) {
+    /// Starts the guest at the first switch.
+    fn boot(&self, options: &[&str]) -> Guest {
+        let directory = self.a.path("");
+        let mut guest =
+            Guest::boot(plan(self.queues, options), &self.a.path("vm.sock"), &directory);
+        guest.await_booted();
+        guest
+    }
+
+    /// A QEMU at a switch that a guest can migrate to, and where it waits for it.
+    fn target(&mut self, to: &Which, options: &[&str]) -> (Guest, String) {
         self.migrations += 1;
         let switch = to.of(self);
         let (socket, directory) = (switch.path("vm.sock"), switch.path(""));
         let way = directory.join(format!("migration{}", self.migrations));
         let uri = format!("unix:{}", way.display());
         let more = [options, &["--incoming", &uri]].concat();
-        let target = Guest::boot(plan(&more), &socket, &directory);
+        let target = Guest::boot(plan(self.queues, &more), &socket, &directory);
         wait_at_most(Duration::from_secs(20), "the target", || way.exists().then_some(()));
+        (target, uri)
+    }
+
+    /// Moves the guest to a switch while the host outside pings it. Returns it there, and how many
+    /// milliseconds longer it was not heard of outside than QEMU stopped it.
+    fn migrate(&mut self, guest: Guest, to: &Which, options: &[&str]) -> (Guest, f64) {
+        let (target, uri) = self.target(to, options);
+        let switch = to.of(self);
 
         let pings = Pings::start(&self.wire);
         std::thread::sleep(Duration::from_secs(1));
@@ -87,7 +111,8 @@ impl Site {
 
     /// Waits until a switch has learned the guest behind a port.
     fn await_learned(&self, switch: &Switch, port: &str) {
-        wait_at_most(Duration::from_secs(5), "the guest's address", || {
+        let what = format!("the guest's address behind {port}");
+        wait_at_most(Duration::from_secs(5), &what, || {
             let listed = switch.run(&["fdb", "list", "--json"]);
             let listed: Value = serde_json::from_str(&listed).unwrap();
             let entries = listed["entries"].as_array().cloned().unwrap_or_default();
@@ -111,8 +136,8 @@ impl Which {
     }
 }
 
-fn plan<'a>(more: &'a [&'a str]) -> Plan<'a> {
-    Plan { name: "vm", number: 1, server: false, queues: 1, namespace: None, more }
+const fn plan<'a>(queues: u16, more: &'a [&'a str]) -> Plan<'a> {
+    Plan { name: "vm", number: 1, server: false, queues, namespace: None, more }
 }
 
 /// Pings of the guest from outside, a hundred a second.
@@ -143,36 +168,22 @@ impl Pings {
 #[test]
 fn guest_moves_to_another_switch_and_back_under_a_flow_both_ways() {
     let mut site = Site::new();
-    let directory = site.a.path("");
-    let mut guest = Guest::boot(plan(&[]), &site.a.path("vm.sock"), &directory);
-    guest.await_booted();
-    guest.run(20, "sh -c 'until netstat -ltn | grep -q :5201; do sleep 0.1; done'");
+    let mut guest = site.boot(&[]);
+    await_server(&mut guest);
     let ways = [(Which::B, ["left", "vm"]), (Which::A, ["vm", "right"])];
     let mut least_ms = f64::INFINITY;
     for (moves, (to, [at_a, at_b])) in ways.iter().cycle().take(MOST_MOVES).enumerate() {
         if moves >= ways.len() && least_ms < ALLOWED_MS {
             break;
         }
-        let flow = begin_flow(&site);
+        let flow = begin_flow(&site, &["--time", "15"]);
         let (moved, missed_ms) = site.migrate(guest, to, &[]);
         (guest, least_ms) = (moved, least_ms.min(missed_ms));
-        let flow = flow.wait_with_output().unwrap();
-        let flow: Value = serde_json::from_slice(&flow.stdout).unwrap();
+        let flow = flow.report();
         site.await_learned(&site.a, at_a);
         site.await_learned(&site.b, at_b);
 
-        assert!(flow["error"].is_null(), "{flow}");
-        for way in ["sum_received", "sum_received_bidir_reverse"] {
-            assert!(flow["end"][way]["bytes"].as_u64().unwrap() > 1_000_000, "{}", flow["end"]);
-        }
-        let silence_ms = longest_silence_ms(&flow);
-        eprintln!("flow: longest silence {silence_ms} ms");
-        assert!(
-            silence_ms < 5_000,
-            "the flow stood still for {silence_ms} ms:\n{}\n{}",
-            site.a.run(&["stats"]),
-            site.b.run(&["stats"])
-        );
+        assert_flowed(&site, &flow);
         assert_eq!([&site.a, &site.b].map(|switch| switch.counter("vm", "faults")), [0, 0]);
     }
     assert!(least_ms < ALLOWED_MS, "{least_ms} ms longer than QEMU stopped it");
@@ -181,15 +192,56 @@ fn guest_moves_to_another_switch_and_back_under_a_flow_both_ways() {
 /// Starts TCP streams both ways between the outside and the guest. A server of iperf3 listens anew
 /// after each client, and resets one that comes meanwhile; that one ends at once, and the next is
 /// sent.
-fn begin_flow(site: &Site) -> Child {
+fn begin_flow(site: &Site, options: &[&str]) -> Flow {
     wait_for("the guest's iperf3", || {
         let mut iperf = site.wire.command("iperf3");
-        iperf.args(["--client", &Guest::address(1), "--bidir", "--time", "15"]);
+        iperf.args(["--client", &Guest::address(1), "--bidir"]).args(options);
         iperf.args(["--interval", "0.1", "--json"]).stdout(Stdio::piped());
         let mut flow = iperf.spawn().unwrap();
         std::thread::sleep(Duration::from_secs(1));
-        flow.try_wait().unwrap().is_none().then_some(flow)
+        flow.try_wait().unwrap().is_none().then_some(Flow(flow))
     })
+}
+
+/// iperf3, which would never end without the network that it talks by.
+struct Flow(Child);
+
+impl Flow {
+    /// Waits for its end and returns its report.
+    fn report(mut self) -> Value {
+        // Read first: the report is longer than a pipe holds.
+        let mut report = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut report).unwrap();
+        serde_json::from_str(&report).unwrap()
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until the guest can be talked to.
+fn await_server(guest: &mut Guest) {
+    guest.run(20, "sh -c 'until netstat -ltn | grep -q :5201; do sleep 0.1; done'");
+}
+
+/// Much came both ways, and never nothing for long.
+fn assert_flowed(site: &Site, flow: &Value) {
+    assert!(flow["error"].is_null(), "{flow}");
+    for way in ["sum_received", "sum_received_bidir_reverse"] {
+        assert!(flow["end"][way]["bytes"].as_u64().unwrap() > 1_000_000, "{}", flow["end"]);
+    }
+    let silence_ms = longest_silence_ms(flow);
+    eprintln!("flow: longest silence {silence_ms} ms");
+    assert!(
+        silence_ms < 5_000,
+        "the flow stood still for {silence_ms} ms:\n{}\n{}",
+        site.a.run(&["stats"]),
+        site.b.run(&["stats"])
+    );
 }
 
 /// How long nothing came either way, in steps of a tenth of a second.
@@ -207,9 +259,7 @@ fn longest_silence_ms(flow: &Value) -> usize {
 fn silent_guest_with_packed_rings_is_announced_where_it_comes_to() {
     let mut site = Site::new();
     let options = ["--device", "guest_announce=off,packed=on"];
-    let directory = site.a.path("");
-    let mut guest = Guest::boot(plan(&options), &site.a.path("vm.sock"), &directory);
-    guest.await_booted();
+    let mut guest = site.boot(&options);
 
     let ways = [(Which::B, ["left", "vm"]), (Which::A, ["vm", "right"])];
     let mut least_ms = f64::INFINITY;
@@ -226,4 +276,58 @@ fn silent_guest_with_packed_rings_is_announced_where_it_comes_to() {
     assert!(least_ms < ALLOWED_MS, "{least_ms} ms longer than QEMU stopped it");
     guest.run(5, "ping -c 3 -i 0.2 -W 1 10.99.0.9");
     assert_eq!([&site.a, &site.b].map(|switch| switch.counter("vm", "faults")), [0, 0]);
+}
+
+/// Has a migration go on for long: a mebibyte a second.
+fn slow_down(guest: &Guest) {
+    guest.qmp_with("migrate-set-parameters", &json!({ "max-bandwidth": 1 << 20 }));
+}
+
+fn await_logging(switch: &Switch, is_logging: bool) {
+    let what = format!("logging to be {is_logging}");
+    wait_for(&what, || {
+        (switch.features("vm").contains(Features::LOG_ALL) == is_logging).then_some(())
+    });
+}
+
+/// Frames that have come from and gone to the guest by each queue pair.
+fn frames_by_pair(switch: &Switch) -> Vec<u64> {
+    let statistics = switch.statistics("vm");
+    let queues = statistics["queues"].as_array().unwrap();
+    let both = |queue: &Value| {
+        queue["frames_in"].as_u64().unwrap() + queue["frames_out"].as_u64().unwrap()
+    };
+    queues.iter().map(both).collect()
+}
+
+/// Its memory is logged when that happens, under streams that both of its queue pairs carry.
+#[test]
+fn guest_with_two_queue_pairs_talks_on_when_its_migration_is_cancelled() {
+    let mut site = Site::with_queues(2);
+    let mut guest = site.boot(&[]);
+    await_server(&mut guest);
+    assert!(site.a.features("vm").contains(Features::NET_MQ));
+    let flow = begin_flow(&site, &["--time", "15", "--parallel", "4"]);
+
+    let (target, uri) = site.target(&Which::B, &[]);
+    slow_down(&guest);
+    guest.qmp_with("migrate", &json!({ "uri": uri }));
+    await_logging(&site.a, true);
+    std::thread::sleep(Duration::from_secs(1));
+    guest.qmp("migrate_cancel");
+    wait_for("the end of migration", || {
+        (guest.qmp("query-migrate")["status"] == "cancelled").then_some(())
+    });
+    await_logging(&site.a, false);
+    drop(target);
+    let before = frames_by_pair(&site.a);
+    std::thread::sleep(Duration::from_secs(2));
+    let after = frames_by_pair(&site.a);
+    let flow = flow.report();
+
+    let grew = before.len() == 2 && before.iter().zip(&after).all(|(before, after)| after > before);
+    assert!(grew, "after the migration was cancelled: {before:?}, then {after:?}");
+    assert_flowed(&site, &flow);
+    assert_eq!(site.a.counter("vm", "faults"), 0);
+    assert_eq!(site.a.log_lines("dirty log ends"), 0, "{}", site.a.log());
 }
