@@ -9,7 +9,7 @@
 
 use std::io::Read;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use virtio::Features;
@@ -66,8 +66,8 @@ impl Site {
     /// Starts the guest at the first switch.
     fn boot(&self, options: &[&str]) -> Guest {
         let directory = self.a.path("");
-        let mut guest =
-            Guest::boot(plan(self.queues, options), &self.a.path("vm.sock"), &directory);
+        let more = [options, &ONE_PROCESSOR].concat();
+        let mut guest = Guest::boot(plan(self.queues, &more), &self.a.path("vm.sock"), &directory);
         guest.await_booted();
         guest
     }
@@ -79,7 +79,7 @@ impl Site {
         let (socket, directory) = (switch.path("vm.sock"), switch.path(""));
         let way = directory.join(format!("migration{}", self.migrations));
         let uri = format!("unix:{}", way.display());
-        let more = [options, &["--incoming", &uri]].concat();
+        let more = [options, &ONE_PROCESSOR, &["--incoming", &uri]].concat();
         let target = Guest::boot(plan(self.queues, &more), &socket, &directory);
         wait_at_most(Duration::from_secs(20), "the target", || way.exists().then_some(()));
         (target, uri)
@@ -136,6 +136,10 @@ impl Which {
     }
 }
 
+/// QEMU 7.2 without KVM loses writes of a guest with two processors when it moves (2 of 22 moves ended
+/// in corrupt lists of the guest's kernel, without any vhost back end), so there is one.
+const ONE_PROCESSOR: [&str; 2] = ["--cpus", "1"];
+
 const fn plan<'a>(queues: u16, more: &'a [&'a str]) -> Plan<'a> {
     Plan { name: "vm", number: 1, server: false, queues, namespace: None, more }
 }
@@ -150,17 +154,19 @@ impl Pings {
         Self(ping.stdout(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Ends them and returns the longest time between two answers.
+    /// Ends them and returns the longest time between two answers, or since the last one.
     fn longest_gap_ms(self) -> f64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         let process = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
         let output = self.0.wait_with_output().unwrap();
         let output = String::from_utf8(output.stdout).unwrap();
         let answered = output.lines().filter(|line| line.contains("bytes from"));
-        let times: Vec<f64> = answered
+        let mut times: Vec<f64> = answered
             .filter_map(|line| line.strip_prefix('[')?.split(']').next()?.parse().ok())
             .collect();
         assert!(times.len() > 100, "{output}");
+        times.push(now);
         times.windows(2).map(|pair| (pair[1] - pair[0]) * 1_000.0).fold(0.0, f64::max)
     }
 }
@@ -278,9 +284,9 @@ fn silent_guest_with_packed_rings_is_announced_where_it_comes_to() {
     assert_eq!([&site.a, &site.b].map(|switch| switch.counter("vm", "faults")), [0, 0]);
 }
 
-/// Has a migration go on for long: a mebibyte a second.
-fn slow_down(guest: &Guest) {
-    guest.qmp_with("migrate-set-parameters", &json!({ "max-bandwidth": 1 << 20 }));
+/// Has a migration go on for long, or not.
+fn set_bandwidth(guest: &Guest, bytes_a_second: u64) {
+    guest.qmp_with("migrate-set-parameters", &json!({ "max-bandwidth": bytes_a_second }));
 }
 
 fn await_logging(switch: &Switch, is_logging: bool) {
@@ -300,17 +306,19 @@ fn frames_by_pair(switch: &Switch) -> Vec<u64> {
     queues.iter().map(both).collect()
 }
 
-/// Its memory is logged when that happens, under streams that both of its queue pairs carry.
+/// Its migration is cancelled once, when its memory is logged, and then it migrates, all under streams
+/// that both of its queue pairs carry.
 #[test]
-fn guest_with_two_queue_pairs_talks_on_when_its_migration_is_cancelled() {
+fn guest_with_two_queue_pairs_stays_when_its_migration_is_cancelled_and_moves_when_it_is_not() {
     let mut site = Site::with_queues(2);
     let mut guest = site.boot(&[]);
     await_server(&mut guest);
     assert!(site.a.features("vm").contains(Features::NET_MQ));
-    let flow = begin_flow(&site, &["--time", "15", "--parallel", "4"]);
+    guest.run(5, "ethtool -L eth0 combined 2");
+    let flow = begin_flow(&site, &["--time", "20", "--parallel", "4"]);
 
     let (target, uri) = site.target(&Which::B, &[]);
-    slow_down(&guest);
+    set_bandwidth(&guest, 1 << 20);
     guest.qmp_with("migrate", &json!({ "uri": uri }));
     await_logging(&site.a, true);
     std::thread::sleep(Duration::from_secs(1));
@@ -323,11 +331,19 @@ fn guest_with_two_queue_pairs_talks_on_when_its_migration_is_cancelled() {
     let before = frames_by_pair(&site.a);
     std::thread::sleep(Duration::from_secs(2));
     let after = frames_by_pair(&site.a);
+    set_bandwidth(&guest, 1 << 30);
+    let (_moved, _) = site.migrate(guest, &Which::B, &[]);
+    site.await_learned(&site.a, "left");
+    site.await_learned(&site.b, "vm");
     let flow = flow.report();
 
-    let grew = before.len() == 2 && before.iter().zip(&after).all(|(before, after)| after > before);
+    let grew = before.iter().zip(&after).all(|(before, after)| after > before);
     assert!(grew, "after the migration was cancelled: {before:?}, then {after:?}");
     assert_flowed(&site, &flow);
-    assert_eq!(site.a.counter("vm", "faults"), 0);
-    assert_eq!(site.a.log_lines("dirty log ends"), 0, "{}", site.a.log());
+    let moved = frames_by_pair(&site.b);
+    assert!(moved.len() == 2 && moved.iter().all(|&frames| frames > 100), "{moved:?}");
+    assert_eq!([&site.a, &site.b].map(|switch| switch.counter("vm", "faults")), [0, 0]);
+    for switch in [&site.a, &site.b] {
+        assert_eq!(switch.log_lines("dirty log ends"), 0, "{}", switch.log());
+    }
 }
