@@ -18,7 +18,7 @@ mod summing;
 
 use std::ptr;
 
-use copy::copy;
+use copy::{INLINE_BYTES, INLINE_STEP, copy, copy_inline};
 
 const CACHE_LINE_BYTES: usize = 64;
 
@@ -180,6 +180,40 @@ impl<'a> Outgoing<'a> {
         Self { head, segments, length_bytes: head.len() + payload }
     }
 
+    /// Says whether it is [copied](Self::copy_small) best at once.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_small(&self) -> bool {
+        if self.length_bytes > INLINE_BYTES || self.head.len() < INLINE_STEP {
+            return false;
+        }
+        match self.segments {
+            [] => true,
+            [payload] => payload.length_bytes as usize >= INLINE_STEP,
+            _ => false,
+        }
+    }
+
+    /// Copies all of a [small](Self::is_small) frame into `room`, in which the copy is the only thing
+    /// that is written to memory. Nothing if it is not small or does not fit.
+    #[inline(always)]
+    pub fn copy_small(&self, room: &mut Room) {
+        let (head, length) = (self.head.len(), self.length_bytes);
+        if !self.is_small() || (room.length_bytes as usize) < length {
+            return;
+        }
+        // SAFETY: both have `INLINE_STEP` bytes or more, as `is_small` says; `room` has
+        // `length >= head` writable bytes by the promise of `Room::new`.
+        unsafe { copy_inline(self.head.as_ptr(), room.start, head) };
+        if let [payload] = self.segments {
+            let behind = room.start.wrapping_add(head);
+            // SAFETY: as above, the payload readable by the promise of `Segment::new`, and `length` is
+            // head and payload together.
+            unsafe { copy_inline(payload.start, behind, payload.length_bytes as usize) };
+        }
+        room.advance(length);
+    }
+
     /// Starts reading at the first byte.
     #[must_use]
     pub const fn reader(&self) -> Reader<'a> {
@@ -277,6 +311,37 @@ pub(crate) mod tests {
             prop_assert_eq!(copied, frame.length_bytes);
             prop_assert_eq!(arrived, [head, payload].concat());
         }
+    }
+
+    #[test]
+    fn small_frame_is_copied_whole_and_others_not_at_all() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for (head, payload, is_small) in
+            [(16, 0, true), (64, 16, true), (64, 192, true), (60, 15, false), (15, 16, false)]
+        {
+            let (front, behind) = bytes.split_at(head);
+            let segments = [segment(&behind[..payload])];
+            let segments = if payload == 0 { &segments[..0] } else { &segments };
+            let frame = Outgoing::new(front, segments);
+            let mut arrived = [0; 256];
+
+            frame.copy_small(&mut room(&mut arrived));
+
+            assert_eq!(frame.is_small(), is_small, "{head} and {payload}");
+            let expected = if is_small { &bytes[..head + payload] } else { &[] };
+            assert_eq!(arrived[..expected.len()], *expected);
+            assert!(arrived[expected.len()..].iter().all(|&byte| byte == 0));
+        }
+    }
+
+    #[test]
+    fn small_frame_is_not_copied_where_it_does_not_fit() {
+        let bytes = [7; 40];
+        let mut arrived = [0; 39];
+
+        Outgoing::new(&bytes, &[]).copy_small(&mut room(&mut arrived));
+
+        assert_eq!(arrived, [0; 39]);
     }
 
     #[test]

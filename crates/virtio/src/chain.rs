@@ -113,6 +113,12 @@ impl<R: Ring> Chains<R> {
         self.log_events();
     }
 
+    /// Says whether writes are noted.
+    #[inline]
+    pub(crate) const fn is_logged(&self) -> bool {
+        self.log.is_some()
+    }
+
     /// Notes that the first `written_bytes` bytes of these pieces were written. One branch if nothing
     /// is logged, as in those below.
     #[inline]

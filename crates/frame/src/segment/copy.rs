@@ -15,7 +15,10 @@
 use std::ptr;
 
 /// Bytes up to which a call costs more than the copy: small frames, headers.
-const INLINE_BYTES: usize = 256;
+pub(super) const INLINE_BYTES: usize = 256;
+
+/// Bytes at a time up to there.
+pub(super) const INLINE_STEP: usize = 16;
 
 /// Copies `count` bytes between memory that guests may have made overlap: a guest can describe
 /// its own transmit buffer as its receive buffer, or share memory with another guest. What is
@@ -26,9 +29,9 @@ const INLINE_BYTES: usize = 256;
 /// `from` is readable and `to` writable for `count` bytes.
 #[inline]
 pub(super) unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
-    if (16..=INLINE_BYTES).contains(&count) {
+    if (INLINE_STEP..=INLINE_BYTES).contains(&count) {
         // SAFETY: the caller's promise.
-        unsafe { copy_steps::<16>(from, to, count) };
+        unsafe { copy_inline(from, to, count) };
     } else if (4..16).contains(&count) {
         // SAFETY: the caller's promise.
         unsafe { copy_steps::<4>(from, to, count) };
@@ -36,6 +39,17 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
         // SAFETY: the caller's promise.
         unsafe { copy_large(from, to, count) };
     }
+}
+
+/// [`copy`] of [`INLINE_STEP`] bytes or more, without a call.
+///
+/// # Safety
+///
+/// As for [`copy`], and `count >= INLINE_STEP`.
+#[inline(always)]
+pub(super) unsafe fn copy_inline(from: *const u8, to: *mut u8, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { copy_steps::<INLINE_STEP>(from, to, count) };
 }
 
 /// [`copy`] by a function call.
@@ -60,7 +74,7 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, count: usize) {
 /// # Safety
 ///
 /// As for [`copy`].
-#[inline]
+#[inline(always)]
 unsafe fn copy_steps<const N: usize>(from: *const u8, to: *mut u8, count: usize) {
     let last = count - N;
     let mut at = 0;

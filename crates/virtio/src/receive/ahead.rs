@@ -93,6 +93,20 @@ impl<Head: Copy> Ahead<Head> {
         Some((chain, &self.pieces[start..chain.pieces_end]))
     }
 
+    /// Takes the oldest chain if it is a single piece of at least so many bytes.
+    #[inline(always)]
+    pub(super) fn take_single(&mut self, least_bytes: usize) -> Option<(Head, Piece)> {
+        let Walked { head, pieces_end, .. } = *self.walked.get(self.taken)?;
+        let piece = *self.pieces.get(self.pieces_taken)?;
+        if pieces_end != self.pieces_taken + 1 || (piece.length_bytes as usize) < least_bytes {
+            return None;
+        }
+        self.taken += 1;
+        self.pieces_taken = pieces_end;
+        self.rewind();
+        Some((head, piece))
+    }
+
     /// Starts at the front again once all chains are taken.
     #[inline]
     pub(super) fn rewind(&mut self) {

@@ -24,7 +24,7 @@ use crate::vring::Ring;
 ///
 /// The memory map that the piece was translated with lives as long as the `Room`.
 #[inline]
-unsafe fn room(piece: &Piece) -> Room {
+pub(super) unsafe fn room(piece: &Piece) -> Room {
     // SAFETY: the piece is mapped guest memory by `Translator::translate`, as long as the map,
     // which lives by the caller's promise; there are no references to guest memory.
     unsafe { Room::new(piece.host.0, piece.length_bytes) }
