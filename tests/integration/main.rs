@@ -26,6 +26,7 @@ mod tap;
 mod threads;
 mod uml;
 mod uplink;
+mod vhost_crate;
 mod virtio_user;
 mod vlan;
 mod zero_copy;
