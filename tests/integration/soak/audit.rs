@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::PATIENCE;
 use crate::support::switch::Switch;
-use crate::support::wait_for;
 
 /// What a switch may have grown by in KiB since it was without guests before: its allocator keeps
 /// some of what was freed.
 const GROWTH_KIB: u64 = 2_048;
+
+/// What its own memory for frames is called, which a tap brings along.
+const OWN_MEMORY: &str = "memfd:ringway umem";
 
 /// What must never be in the log.
 const FORBIDDEN: [&str; 3] = ["panicked", "broke the rules", " ERROR "];
@@ -94,9 +97,15 @@ impl Audit {
 
     /// Compares what the switch holds with what it held before. All guests have left.
     pub(super) fn compare_footprint(&mut self, switch: &Switch) {
-        wait_for("the guests' memory to be given back", || {
-            mappings(switch).is_empty().then_some(())
-        });
+        let start = Instant::now();
+        loop {
+            let left = mappings(switch);
+            if left.is_empty() {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE, "guests' memory is not given back: {left:#?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let Some((descriptors, threads, memory)) = self.alone else {
             self.alone = Some(footprint_at_rest(switch));
             return;
@@ -107,7 +116,7 @@ impl Audit {
             if now.0 <= descriptors && now.1 == threads && now.2 <= memory + GROWTH_KIB {
                 break;
             }
-            let is_late = start.elapsed() > crate::support::PATIENCE;
+            let is_late = start.elapsed() > PATIENCE;
             assert!(!is_late, "leaked: {now:?}, was {:?}: {:?}", self.alone, held(switch));
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -128,7 +137,8 @@ fn footprint_at_rest(switch: &Switch) -> Footprint {
 /// Mappings of guests' memory.
 fn mappings(switch: &Switch) -> Vec<String> {
     let maps = fs::read_to_string(format!("/proc/{}/maps", switch.process())).unwrap();
-    maps.lines().filter(|line| line.contains("memfd:")).map(str::to_owned).collect()
+    let theirs = |line: &&str| line.contains("memfd:") && !line.contains(OWN_MEMORY);
+    maps.lines().filter(theirs).map(str::to_owned).collect()
 }
 
 /// What the switch's descriptors are.
