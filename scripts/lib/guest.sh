@@ -22,7 +22,7 @@ guest_run() {
         fi
         # QEMU is not listening yet.
         channel_close
-        sleep 0.1
+        pause 0.1
     done
     return "$status"
 }
