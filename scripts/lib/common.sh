@@ -32,16 +32,8 @@ wait_until() {
             printf '%s: no %s within %d s\n' "${0##*/}" "$what" "$limit" >&2
             return 1
         fi
-        pause 0.1
+        sleep 0.1
     done
-}
-
-# pause SECONDS: sleeps, and lets an interrupt through. The shell forgets one that comes just as a
-# command begins which it waits for: the command, still the shell's copy, takes it, and ends as if
-# there had been none. The builtin `wait` ends at once.
-pause() {
-    sleep "$1" >/dev/null 2>&1 &
-    wait "$!"
 }
 
 # end_process PID: asks PID, a child of this shell, to end; after 3 s makes it. Never fails.

@@ -22,7 +22,7 @@ guest_run() {
         fi
         # QEMU is not listening yet.
         channel_close
-        pause 0.1
+        sleep 0.1
     done
     return "$status"
 }
