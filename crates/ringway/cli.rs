@@ -34,9 +34,9 @@ pub(crate) enum Command {
         /// The configuration; without one the switch starts empty
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Take over from the switch that runs: ports, guests and addresses are that one's, only
-        /// threads and bridge are the configuration's. Guests notice a pause of milliseconds;
-        /// AF_XDP interfaces are opened anew
+        /// Take over from the switch that runs: ports, guests, interfaces and addresses are that
+        /// one's, only threads and bridge are the configuration's. All notice a pause of
+        /// milliseconds
         #[arg(long)]
         take_over: bool,
     },

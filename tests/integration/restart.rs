@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::support::front_end::{FrontEnd, MODERN, RING_ENTRIES};
 use crate::support::numbered::{BURST_FRAMES, LENT_FRAMES, NumberedPair};
 use crate::support::packet_socket::PacketSocket;
-use crate::support::switch::{Switch, guests};
-use crate::support::wire::Wire;
+use crate::support::switch::{Switch, guests, interface};
+use crate::support::wire::{UPLINK, Wire};
 use crate::support::{ALICE, BROADCAST, PATIENCE, frame, numbers};
 
 const KILLS: usize = 12;
@@ -90,8 +90,7 @@ impl Outcome {
 #[test]
 fn switch_killed_under_load_loses_towards_the_network_at_most_what_lay_in_the_tx_ring() {
     let wire = Wire::new();
-    let uplink = "[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n";
-    let config = format!("{}{uplink}", guests(&["alice"]));
+    let config = guests(&["alice"]) + &interface("up", UPLINK);
     let mut switch = Switch::in_namespace(Some(&wire.namespace), &config);
     let socket = switch.path("alice.sock");
     let outside = wire.socket();

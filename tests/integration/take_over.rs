@@ -12,8 +12,8 @@ use virtio::Features;
 use crate::support::front_end::{FrontEnd, MODERN, Manner};
 use crate::support::guest::{Guest, Plan};
 use crate::support::numbered::{BURST_FRAMES, LENT_FRAMES, NumberedPair};
-use crate::support::switch::{Switch, guests};
-use crate::support::wire::Wire;
+use crate::support::switch::{Switch, guests, interface};
+use crate::support::wire::{UPLINK, Wire};
 use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, wait_for};
 
 /// Alice and Bob at a switch, with their sockets.
@@ -156,10 +156,7 @@ fn tap_goes_on_in_the_new_switch_with_all_that_was_sent_meanwhile() {
 #[test]
 fn uplink_goes_on_and_its_addresses_are_kept() {
     let wire = Wire::new();
-    let config = format!(
-        "{}[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n",
-        guests(&["vm"])
-    );
+    let config = guests(&["vm"]) + &interface("up", UPLINK);
     let mut switch = Switch::in_namespace(Some(&wire.namespace), &config);
     let socket = wire.socket();
     let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));

@@ -7,20 +7,14 @@ use serde_json::json;
 use crate::support::front_end::FrontEnd;
 use crate::support::packet_socket::PacketSocket;
 use crate::support::stream::Stream;
-use crate::support::switch::{Switch, guests};
+use crate::support::switch::{Switch, guests, interface};
 use crate::support::wire::{OUTSIDE, UPLINK, Wire};
 use crate::support::{ALICE, BOB, BROADCAST, CAROL, frame, tagged, wait_for};
 
-const GUEST_AND_UPLINK: &str = r#"
-[[port]]
-name = "vm"
-type = "vhost-user"
-socket = "DIR/vm.sock"
-[[port]]
-name = "up"
-type = "af-xdp"
-interface = "uplink"
-"#;
+/// A guest's port, and one for the wire.
+fn guest_and_uplink() -> String {
+    guests(&["vm"]) + &interface("up", UPLINK)
+}
 
 /// A wire, and a second one in the same namespace between `uplink2` and `outside2`.
 pub(crate) fn two_wires() -> Wire {
@@ -34,7 +28,7 @@ pub(crate) fn two_wires() -> Wire {
 #[test]
 fn frames_of_every_length_cross_between_guest_and_wire() {
     let wire = Wire::new();
-    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
     let socket = wire.socket();
     let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
 
@@ -52,7 +46,7 @@ fn frames_of_every_length_cross_between_guest_and_wire() {
 #[test]
 fn short_frames_are_padded_for_the_wire() {
     let wire = Wire::new();
-    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
     let socket = wire.socket();
     let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
 
@@ -65,7 +59,7 @@ fn short_frames_are_padded_for_the_wire() {
 #[test]
 fn every_queue_of_the_interface_is_served() {
     let wire = Wire::with_queues(2);
-    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
     let socket = wire.socket();
     let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
 
@@ -81,7 +75,7 @@ fn every_queue_of_the_interface_is_served() {
 #[test]
 fn every_flow_leaves_by_an_interface_with_fewer_queues_to_send_than_to_receive() {
     let wire = Wire::with_channels(4, 1);
-    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
     let socket = wire.socket();
     let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
 
@@ -98,7 +92,7 @@ fn every_flow_leaves_by_an_interface_with_fewer_queues_to_send_than_to_receive()
 #[test]
 fn port_says_its_mode_and_what_its_interface_dropped() {
     let wire = Wire::new();
-    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
     let mut guest = FrontEnd::plug_in(&switch.path("vm.sock"));
     let shown = || switch.shown("up");
     assert_eq!(shown()["mode"], "copy");
@@ -117,7 +111,7 @@ fn port_says_its_mode_and_what_its_interface_dropped() {
 #[test]
 fn frames_for_which_the_switch_was_too_slow_are_counted_at_the_socket() {
     let wire = Wire::new();
-    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
     let socket = wire.socket();
 
     // More than the 2,048 slots of its rx ring, while it does not look.
@@ -138,7 +132,7 @@ fn frames_for_which_the_switch_was_too_slow_are_counted_at_the_socket() {
 #[test]
 fn killed_switch_leaves_no_program_and_a_new_one_starts() {
     let wire = Wire::new();
-    let mut switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let mut switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
     let has_program = || wire.ip(&["-d", "link", "show", UPLINK]).contains("xdp");
     assert!(has_program());
 
@@ -155,12 +149,12 @@ fn killed_switch_leaves_no_program_and_a_new_one_starts() {
 #[test]
 fn next_switch_starts_while_the_killed_one_is_still_going() {
     let wire = Wire::with_queues(2);
-    let mut switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let mut switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
 
     for _ in 0..10 {
         // Not waited for: its program and sockets stay for some 50 ms.
         switch.begin_kill();
-        switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+        switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
     }
 
     let socket = wire.socket();
@@ -172,7 +166,7 @@ fn next_switch_starts_while_the_killed_one_is_still_going() {
 #[test]
 fn removed_uplink_leaves_the_interface_as_it_was() {
     let wire = Wire::new();
-    let switch = Switch::in_namespace(Some(&wire.namespace), GUEST_AND_UPLINK);
+    let switch = Switch::in_namespace(Some(&wire.namespace), &guest_and_uplink());
 
     switch.run(&["port", "remove", "up"]);
     assert!(!wire.ip(&["-d", "link", "show", UPLINK]).contains("xdp"));

@@ -51,7 +51,7 @@ impl Ring {
 
 /// A guest whose front end is the crate's.
 struct Guest {
-    _front_end: Frontend,
+    front_end: Frontend,
     memory: Arc<TestMemory>,
     receive: Ring,
     transmit: Ring,
@@ -62,7 +62,7 @@ impl Guest {
         let memory = TestMemory::new(MEMORY_BYTES);
         let [receive, transmit] = [0, 1].map(|number| Ring::new(&memory, number, features));
         let front_end = Frontend::connect(socket, 2).unwrap();
-        let mut guest = Self { _front_end: front_end, memory, receive, transmit };
+        let mut guest = Self { front_end, memory, receive, transmit };
         guest.negotiate(features).unwrap();
         for head in 0..ENTRIES {
             let buffer = Buffer::writable(guest.receive.buffer(head), 2_048);
@@ -72,7 +72,7 @@ impl Guest {
     }
 
     fn negotiate(&mut self, features: Features) -> Result<(), vhost::Error> {
-        let front_end = &mut self._front_end;
+        let front_end = &mut self.front_end;
         front_end.set_owner()?;
         let wanted = features.0 | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
         assert_eq!(front_end.get_features()? & wanted, wanted);

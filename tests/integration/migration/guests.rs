@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use virtio::Features;
 
 use crate::support::guest::{Guest, Plan};
-use crate::support::switch::Switch;
-use crate::support::wire::Wire;
+use crate::support::switch::{Switch, interface};
+use crate::support::wire::{UPLINK, Wire};
 use crate::support::{wait_at_most, wait_for};
 
 const VM: &str = "[[port]]\nname = 'vm'\ntype = 'vhost-user'\nsocket = 'DIR/vm.sock'\nqueues = 2\n";
@@ -54,11 +54,8 @@ impl Site {
         assert!(off.status.success(), "{off:?}");
         wire.ip(&["link", "add", "left", "type", "veth", "peer", "name", "right"]);
         ["left", "right"].iter().for_each(|end| wire.set_up(end));
-        let interface = |name: &str| {
-            format!("[[port]]\nname = '{name}'\ntype = 'af-xdp'\ninterface = '{name}'\n")
-        };
-        let a = [VM, &interface("uplink"), &interface("left")].concat();
-        let b = [VM, &interface("right")].concat();
+        let a = [VM, &interface(UPLINK, UPLINK), &interface("left", "left")].concat();
+        let b = [VM, &interface("right", "right")].concat();
         let [a, b] = [a, b].map(|config| Switch::in_namespace(Some(&wire.namespace), &config));
         Self { wire, a, b, queues, migrations: 0 }
     }

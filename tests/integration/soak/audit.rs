@@ -17,7 +17,7 @@ use crate::support::switch::Switch;
 /// some of what was freed.
 const GROWTH_KIB: u64 = 2_048;
 
-/// What its own memory for frames is called, which a tap brings along.
+/// What its own memory for frames is called: an uplink's.
 const OWN_MEMORY: &str = "memfd:ringway umem";
 
 /// What must never be in the log.

@@ -13,8 +13,8 @@ use super::story::Story;
 use super::traffic::{HOST, Label, Ledger, Receipt, WIRE, address};
 use super::watch::PollThreads;
 use crate::support::packet_socket::PacketSocket;
-use crate::support::switch::Switch;
-use crate::support::wire::Wire;
+use crate::support::switch::{Switch, interface};
+use crate::support::wire::{UPLINK, Wire};
 
 /// How long guests may be kept from sending after a switch has died: until all are back, or 1.5 s
 /// have passed. The rest is for their coming back.
@@ -256,6 +256,6 @@ fn config() -> String {
     };
     let names = (0..u8::try_from(MANNERS.len()).unwrap()).map(name);
     let guests: String = names.chain([SPARE.to_owned()]).map(port).collect();
-    let uplink = "[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n";
+    let uplink = interface("up", UPLINK);
     format!("[threads]\ncores = [0, 1]\n{guests}{uplink}{}", Host::PORT)
 }

@@ -333,3 +333,8 @@ pub(crate) fn guests(names: &[&str]) -> String {
     };
     names.iter().map(port).collect()
 }
+
+/// The configuration of a port for an interface.
+pub(crate) fn interface(name: &str, interface: &str) -> String {
+    format!("[[port]]\nname = '{name}'\ntype = 'af-xdp'\ninterface = '{interface}'\n")
+}

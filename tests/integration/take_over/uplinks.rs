@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::front_end::FrontEnd;
 use crate::support::packet_socket::PacketSocket;
-use crate::support::switch::Switch;
-use crate::support::wire::Wire;
+use crate::support::switch::{Switch, guests, interface};
+use crate::support::wire::{UPLINK, Wire};
 use crate::support::{ALICE, BOB, BROADCAST, CAROL, PATIENCE, frame};
 use crate::uplink::two_wires;
 
@@ -25,20 +25,9 @@ const PACE: Duration = Duration::from_micros(100);
 const PAUSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Alice is a guest, Bob and Carol are behind the uplinks.
-const PORTS: &str = r#"
-[[port]]
-name = "vm"
-type = "vhost-user"
-socket = "DIR/vm.sock"
-[[port]]
-name = "up"
-type = "af-xdp"
-interface = "uplink"
-[[port]]
-name = "up2"
-type = "af-xdp"
-interface = "uplink2"
-"#;
+fn ports() -> String {
+    [guests(&["vm"]), interface("up", UPLINK), interface("up2", "uplink2")].concat()
+}
 
 /// Who sends and receives.
 #[derive(Debug)]
@@ -96,7 +85,7 @@ pub(super) struct Lab {
 impl Lab {
     /// With frames of this length between the wires, and settings of the switch.
     pub(super) fn new(wire: Wire, settings: &str, length_bytes: usize) -> Self {
-        let switch = Switch::in_namespace(Some(&wire.namespace), &format!("{settings}{PORTS}"));
+        let switch = Switch::in_namespace(Some(&wire.namespace), &format!("{settings}{}", ports()));
         let wires = ["outside", "outside2"].map(|end| wire.socket_on(end));
         wires.iter().for_each(PacketSocket::prepare_for_tags);
         let alice = FrontEnd::plug_in(&switch.path("vm.sock"));
@@ -298,8 +287,8 @@ fn uplink_of_another_namespace_is_opened_anew_and_the_log_says_so() {
     // Another index than the first one's.
     elsewhere.ip(&["link", "add", "other", "type", "veth", "peer", "name", "outside"]);
     elsewhere.ip(&["link", "add", "uplink", "type", "veth", "peer", "name", "outside2"]);
-    let config = "[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n";
-    let mut switch = Switch::in_namespace(Some(&wire.namespace), config);
+    let config = interface("up", UPLINK);
+    let mut switch = Switch::in_namespace(Some(&wire.namespace), &config);
 
     let starter = ["ip", "netns", "exec", &elsewhere.namespace];
     let successor = switch.start_successor_under(&starter, &[]);

@@ -8,7 +8,8 @@ use super::{Lab, PORT, SHAPES, assert_accounted, assert_all_accounted, host};
 use crate::support::flow::{Flow, PROTOCOLS, TCP4, assert_ready};
 use crate::support::front_end::{FrontEnd, MODERN, Manner};
 use crate::support::packet_socket::PacketSocket;
-use crate::support::switch::{Switch, guests};
+use crate::support::switch::{Switch, guests, interface};
+use crate::support::wire::UPLINK;
 use crate::support::{ALICE, BOB, CAROL, wait_for};
 
 /// Payload of a segment: with all headers less than a wire's MTU.
@@ -113,10 +114,7 @@ fn large_frames_of_the_host_reach_everybody_as_they_take_them() {
 fn send_from_host(cores: &str) {
     let host = host();
     let ports = guests(&["taking", "plain"]);
-    let config = format!(
-        "[threads]\ncores = {cores}\n{ports}{PORT}\
-         [[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n"
-    );
+    let config = format!("[threads]\ncores = {cores}\n{ports}{PORT}{}", interface("up", UPLINK));
     let switch = Switch::in_namespace(Some(&host.namespace), &config);
     let mut taking = FrontEnd::plug_in_as(&switch.path("taking.sock"), TAKING);
     let mut plain = FrontEnd::plug_in(&switch.path("plain.sock"));
@@ -161,7 +159,7 @@ fn segments_off_a_wire_are_joined_for_the_host_if_it_takes_large_frames() {
     let bytes = payload(SEGMENTS * usize::from(SIZE));
     for (keys, most_frames) in [("", 5), ("offloads = false\n", SEGMENTS)] {
         let host = host();
-        let up = "[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n";
+        let up = interface("up", UPLINK);
         let switch = Switch::in_namespace(Some(&host.namespace), &format!("{PORT}{keys}{up}"));
         let (tap, outside) = (host.socket_on("tap0"), host.socket());
         tap.prepare_for_offloads();

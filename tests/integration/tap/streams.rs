@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use super::{PORT, TAP, assert_all_accounted, host};
 use crate::support::PATIENCE;
-use crate::support::switch::Switch;
-use crate::support::wire::{OUTSIDE, Wire};
+use crate::support::switch::{Switch, interface};
+use crate::support::wire::{OUTSIDE, UPLINK, Wire};
 
 /// Enough for windows to open.
 const STREAM_BYTES: usize = 8_000_000;
@@ -76,7 +76,7 @@ fn host_speaks_tcp_with_a_station_behind_the_uplink() {
         // The other end of a wire is no veth's: checksums are complete on it.
         let off = station.command("ethtool").args(["-K", OUTSIDE, "tx", "off"]).output().unwrap();
         assert!(off.status.success(), "{off:?}");
-        let up = "[[port]]\nname = 'up'\ntype = 'af-xdp'\ninterface = 'uplink'\n";
+        let up = interface("up", UPLINK);
         let config = format!("[threads]\ncores = {cores}\n{PORT}{up}");
         let switch = Switch::in_namespace(Some(&host.namespace), &config);
         host.ip(&["address", "add", &format!("{HOST}/24"), "dev", TAP]);
