@@ -255,8 +255,7 @@ fn guests_with_two_queues_exchange_tcp_and_switch_queues_while_they_ping() {
 fn guests_and_a_host_behind_the_uplink_talk_to_one_another() {
     let wire = Wire::new();
     wire.ip(&["address", "add", "10.99.0.9/24", "dev", "outside"]);
-    let off = wire.command("ethtool").args(["-K", "outside", "tx", "off"]).output().unwrap();
-    assert!(off.status.success(), "{off:?}");
+    wire.switch_off("outside", "tx");
     let config = format!("{CONFIG}[[port]]\nname='up'\ntype='af-xdp'\ninterface='uplink'\n");
     let switch = Switch::in_namespace(Some(&wire.namespace), &config);
     let _server = Background::start(wire.command("iperf3").arg("--server"));

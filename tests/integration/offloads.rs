@@ -4,6 +4,7 @@
 //! What must come is made field by field (`support/flow.rs`) and compared byte for byte.
 
 mod abilities;
+mod cutting;
 mod dissected;
 mod hostile;
 mod joining;

@@ -19,9 +19,14 @@ fn guest_and_uplink() -> String {
 /// A wire, and a second one in the same namespace between `uplink2` and `outside2`.
 pub(crate) fn two_wires() -> Wire {
     let wire = Wire::new();
-    wire.ip(&["link", "add", "uplink2", "type", "veth", "peer", "name", "outside2"]);
-    wire.set_up("uplink2");
-    wire.set_up("outside2");
+    wire.add(2);
+    wire
+}
+
+/// Those, and one more between `uplink3` and `outside3`.
+pub(crate) fn three_wires() -> Wire {
+    let wire = two_wires();
+    wire.add(3);
     wire
 }
 

@@ -29,7 +29,7 @@ use crate::chunks::{Part, address_of, number_of};
 use crate::interface::Mode;
 use crate::pool::Bound;
 use crate::program::Attachment;
-use crate::queue::Abilities;
+use crate::queue::{Abilities, LargeFrames};
 use crate::rings::Descriptor;
 use crate::socket::{Socket, Terms};
 use crate::statistics::LinkStatistics;
@@ -199,6 +199,7 @@ pub struct AdoptedQueue {
     pub(crate) umem: Arc<Umem>,
     pub(crate) queue: u32,
     pub(crate) abilities: Abilities,
+    pub(crate) large: Option<LargeFrames>,
 }
 
 impl AdoptedQueue {
@@ -208,12 +209,12 @@ impl AdoptedQueue {
     ///
     /// [`SocketError::NotAdopted`] if its chunks are not as they must be.
     pub fn go_on(self, state: QueueState) -> Result<XdpQueue, SocketError> {
-        let Self { mut socket, umem, queue, abilities } = self;
+        let Self { mut socket, umem, queue, abilities, large } = self;
         socket.catch_up();
         let refused = |reason| not_adopted(&format!("queue {queue}"), reason);
         let part = Part::claim(&umem, &state.chunks, state.rests)
             .ok_or_else(|| refused("a chunk of it is another queue's, or does not exist"))?;
-        let mut queue = XdpQueue::new(Bound { socket, part }, queue, abilities);
+        let mut queue = XdpQueue::new(Bound { socket, part }, queue, abilities, large);
         queue.let_go();
         let addresses = |numbers: &[u32]| numbers.iter().copied().map(address_of).collect();
         queue.back.extend::<Vec<u64>>(addresses(&state.back));

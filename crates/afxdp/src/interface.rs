@@ -25,7 +25,7 @@ use crate::occupancy::check_unused;
 use crate::offloads::Offloads;
 use crate::pool::{Binding, Bound};
 use crate::program::{Attachment, Program};
-use crate::queue::Abilities;
+use crate::queue::{Abilities, LargeFrames};
 use crate::statistics::LinkStatistics;
 use crate::umem::{CHUNK_BYTES, HEADROOM_BYTES, Umem};
 use crate::{SocketError, UmemPool, XdpQueue, netdev, sys};
@@ -213,13 +213,24 @@ impl Interface {
                 let subject = format!("{} queue {queue}", self.device.name());
                 let failed = SocketError::system("insert socket into XSKMAP", subject);
                 self.program.insert(queue, bound.socket.fd.as_fd()).map_err(failed)?;
-                Ok(XdpQueue::new(bound, queue, self.abilities_of(queue)))
+                Ok(XdpQueue::new(bound, queue, self.abilities_of(queue), self.large_frames()))
             })
             .collect()
     }
 
     fn abilities_of(&self, queue: u32) -> Abilities {
         Abilities { can_send: queue < self.senders, ..self.abilities }
+    }
+
+    /// Where large frames leave by its only queue. `None` if it does not cut them, or another frame
+    /// could overtake them: see `queue/large.rs`.
+    fn large_frames(&self) -> Option<LargeFrames> {
+        let is_only_way = self.mode == Mode::Copy && self.queue_count == 1 && self.senders == 1;
+        if !is_only_way || !self.device.segments_tcp() {
+            return None;
+        }
+        // It is none the worse for that: frames are cut before they leave.
+        self.device.large_frame_socket().ok().map(LargeFrames::new)
     }
 
     /// The interface's name.

@@ -15,11 +15,17 @@ use std::ptr;
 use crate::sys;
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
+const ETHTOOL_GTSO: u32 = 0x1e;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const PACKET_ADD_MEMBERSHIP: libc::c_int = 1;
 const PACKET_MR_PROMISC: u16 = 1;
+const PACKET_VNET_HDR: libc::c_int = 15;
+const PACKET_QDISC_BYPASS: libc::c_int = 20;
+
+/// Bytes of large frames that may be on their way out of an interface: some thirty of them.
+const LARGE_FRAME_BYTES: libc::c_int = 4 << 20;
 
 /// `ETH_FLAG_RXVLAN`: the NIC takes tags out before anybody sees the frame.
 pub(crate) const FLAG_RX_VLAN: u32 = 1 << 8;
@@ -166,6 +172,24 @@ impl Device {
             address: [0; 8],
         };
         sys::set_option(socket.as_fd(), libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership)?;
+        Ok(socket)
+    }
+
+    /// Says whether the device, or whoever is behind it, cuts large TCP frames.
+    pub(crate) fn segments_tcp(&self) -> bool {
+        let mut value = EthtoolValue { command: ETHTOOL_GTSO, data: 0 };
+        self.ethtool(&mut value).is_ok_and(|is_known| is_known && value.data != 0)
+    }
+
+    /// A packet socket that sends frames with net headers by the device past its queueing discipline,
+    /// does not wait, and receives nothing (protocol 0).
+    pub(crate) fn large_frame_socket(&self) -> io::Result<OwnedFd> {
+        let socket = sys::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK)?;
+        let fd = socket.as_fd();
+        sys::set_option(fd, libc::SOL_PACKET, PACKET_VNET_HDR, &1_i32)?;
+        sys::set_option(fd, libc::SOL_PACKET, PACKET_QDISC_BYPASS, &1_i32)?;
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &LARGE_FRAME_BYTES)?;
+        sys::bind_packet(fd, self.index)?;
         Ok(socket)
     }
 

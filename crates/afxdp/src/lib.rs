@@ -49,5 +49,5 @@ pub use hand_over::{
 };
 pub use interface::{Checksums, Interface, Mode, Settings, ZeroCopy};
 pub use pool::UmemPool;
-pub use queue::XdpQueue;
+pub use queue::{LARGE_NET_HEADER_BYTES, XdpQueue};
 pub use statistics::{LinkStatistics, XdpStatistics};

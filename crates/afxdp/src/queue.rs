@@ -29,6 +29,7 @@
 //! A frame of up to 64 bytes lies wholly in its private header and is written to a free chunk.
 
 mod jumbo;
+mod large;
 mod partial;
 mod send;
 
@@ -45,6 +46,8 @@ use crate::statistics::XdpStatistics;
 use crate::sys;
 use crate::umem::{RECEIVE_CHUNKS, SEND_CHUNKS, chunk_of};
 use jumbo::Jumbo;
+pub use large::LARGE_NET_HEADER_BYTES;
+pub(crate) use large::LargeFrames;
 
 /// What the interface does for one of its queues.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -75,6 +78,8 @@ pub struct XdpQueue {
     outstanding: usize,
     /// Frames that came in several buffers.
     pub(crate) jumbo: Jumbo,
+    /// Where large frames leave, if the interface cuts them.
+    large: Option<LargeFrames>,
     /// The kernel last refused to send for a reason that trying again does not cure, such as an
     /// interface that is down. What lies in the ring waits for the next flush and wakes nobody.
     pub(crate) is_stalled: bool,
@@ -83,7 +88,12 @@ pub struct XdpQueue {
 }
 
 impl XdpQueue {
-    pub(crate) fn new(bound: Bound, queue: u32, abilities: Abilities) -> Self {
+    pub(crate) fn new(
+        bound: Bound,
+        queue: u32,
+        abilities: Abilities,
+        large: Option<LargeFrames>,
+    ) -> Self {
         let Bound { socket, part } = bound;
         Self {
             back: Vec::with_capacity(RECEIVE_CHUNKS as usize),
@@ -94,6 +104,7 @@ impl XdpQueue {
             abilities,
             outstanding: 0,
             jumbo: Jumbo::new(),
+            large,
             is_stalled: false,
             is_foreign: false,
         }

@@ -99,6 +99,18 @@ pub(crate) fn bind_xdp(fd: BorrowedFd<'_>, address: &libc::sockaddr_xdp) -> io::
     Ok(())
 }
 
+/// bind(2) of a packet socket to an interface, for no protocol.
+pub(crate) fn bind_packet(fd: BorrowedFd<'_>, interface_index: u32) -> io::Result<()> {
+    // SAFETY: integers only, for which zero is a value.
+    let mut address = unsafe { mem::zeroed::<libc::sockaddr_ll>() };
+    address.sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    address.sll_ifindex = c_int::try_from(interface_index).map_err(io::Error::other)?;
+    let place = ptr::from_ref(&address).cast::<libc::sockaddr>();
+    // SAFETY: `place` points to a live `sockaddr_ll` of the size that is given.
+    check(unsafe { libc::bind(fd.as_raw_fd(), place, size_of::<libc::sockaddr_ll>()) })?;
+    Ok(())
+}
+
 /// Tells the kernel to send what lies in the tx ring: sendto(2) without data.
 pub(crate) fn wake_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = libc::MSG_DONTWAIT;

@@ -12,8 +12,8 @@
 //!           ├─ the far side takes it as it is ──▶ copied, with a net header
 //!           ├─ checksum to be completed ────────▶ copied and summed
 //!           ├─ to be cut ───────────────────────▶ several, copied and summed
-//!           └─ a flow's next frame off a wire ──▶ joined with others, if a guest   trains.rs
-//!                                                takes that
+//!           └─ a flow's next frame off a wire ──▶ joined with others, if the      trains.rs
+//!                                                far side takes that
 //! ```
 
 mod copies;
@@ -41,11 +41,9 @@ impl PollThread {
             if queue.filter.is_some() {
                 refuse_unwanted(queue, burst);
             }
-            // Decided once a queue: guests' queues have no chunks, interfaces' take no large frames.
+            // Decided once a queue: only interfaces' have chunks.
             let fault = match queue.kind {
-                Kind::Guest { .. } | Kind::Tap(..) if trains::may_form(queue, burst) => {
-                    trains.send(queue, burst, head)
-                }
+                _ if trains::may_form(queue, burst) => trains.send(queue, burst, head, exchanged),
                 Kind::Guest { .. } => send(queue, burst, true, |queue, burst, order, tally| {
                     deliver(queue, burst, order, head, tally)
                 }),
@@ -191,22 +189,34 @@ fn send_or_exchange(
     let is_read =
         queue.orders.first().is_none_or(|order| !order.is_only || !queue.keeps(payload(order)));
     send(queue, burst, is_read, |queue, burst, order, tally| {
-        let frame = &burst.frames[order.frame];
-        let is_ready = frame.offload.is_none() && frame.length_bytes <= queue.traits.limit_bytes;
-        if !order.is_only || !is_ready {
-            return deliver_apart(queue, burst, order, head, tally);
-        }
-        let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
-        let header = frame.header.as_tagged(order.tag, &mut scratch);
-        let outcome = queue.forward(&Outgoing::new(header, burst.segments_of(frame)));
-        let outcome = outcome.map(|replacement| {
-            if replacement.is_some() {
-                if exchanged.is_empty() {
-                    exchanged.resize(burst.frames.len(), None);
-                }
-                exchanged[order.frame] = replacement;
-            }
-        });
-        tally.note(outcome, frame.length_bytes as usize)
+        deliver_or_exchange(queue, burst, order, head, exchanged, tally)
     })
+}
+
+/// Carries out one order of an interface's queue.
+fn deliver_or_exchange(
+    queue: &mut Queue,
+    burst: &Burst,
+    order: &Order,
+    head: &mut Head,
+    exchanged: &mut Vec<Option<Chunk>>,
+    tally: &mut Tally,
+) -> Result<(), QueueFault> {
+    let frame = &burst.frames[order.frame];
+    let is_ready = frame.offload.is_none() && frame.length_bytes <= queue.traits.limit_bytes;
+    if !order.is_only || !is_ready {
+        return deliver_apart(queue, burst, order, head, tally);
+    }
+    let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
+    let header = frame.header.as_tagged(order.tag, &mut scratch);
+    let outcome = queue.forward(&Outgoing::new(header, burst.segments_of(frame)));
+    let outcome = outcome.map(|replacement| {
+        if replacement.is_some() {
+            if exchanged.is_empty() {
+                exchanged.resize(burst.frames.len(), None);
+            }
+            exchanged[order.frame] = replacement;
+        }
+    });
+    tally.note(outcome, frame.length_bytes as usize)
 }

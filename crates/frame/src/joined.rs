@@ -1,6 +1,6 @@
 //! Several frames' payloads behind one head: what leaves when segments were joined.
 
-use crate::{Outgoing, Reader, Room};
+use crate::{Gathered, Outgoing, Reader, Room};
 
 /// A place in a frame whose payload lies in several. Each byte is read once, in order.
 #[derive(Debug, Clone)]
@@ -16,6 +16,12 @@ impl<'a, Payloads: Iterator<Item = Reader<'a>>> Joined<'a, Payloads> {
         Self { current: Outgoing::new(head, &[]).reader(), payloads }
     }
 
+    /// What is left of the private bytes that come first.
+    #[must_use]
+    pub const fn head(&self) -> &'a [u8] {
+        self.current.head()
+    }
+
     /// Copies the next bytes into `room`, until either ends. Returns how many.
     pub fn copy_to(&mut self, room: &mut Room) -> usize {
         let mut copied = self.current.copy_to(room);
@@ -26,6 +32,15 @@ impl<'a, Payloads: Iterator<Item = Reader<'a>>> Joined<'a, Payloads> {
             copied += self.current.copy_to(room);
         }
         copied
+    }
+
+    /// Adds all bytes that were not read. False if that are too many extents.
+    #[must_use]
+    pub fn gather<'g>(mut self, gathered: &mut Gathered<'g>) -> bool
+    where
+        'a: 'g,
+    {
+        gathered.push(self.current) && self.payloads.all(|payload| gathered.push(payload))
     }
 }
 

@@ -5,7 +5,8 @@
 //! a private [`Header`] once, on ingress; everything that is checked or changed is that copy. The
 //! rest stays where it lies, described by [`Segment`]s, until the one copy at egress, where an
 //! [`Outgoing`] (private head, then segments) is written into [`Room`]s; a [`Completing`] one sums
-//! its payload on the way and gets its head last, and a [`Joined`] one has several payloads.
+//! its payload on the way and gets its head last, and a [`Joined`] one has several payloads. What a
+//! system call is to take from where it lies is [`Gathered`].
 //!
 //! ```text
 //!   guest buffer or UMEM chunk            Burst                         egress
@@ -36,7 +37,7 @@ pub use drop_reason::{Direction, DropCounts, DropReason};
 pub use header::{HEADER_BYTES, Header, TAG_BYTES};
 pub use joined::Joined;
 pub use offload::{Checksum, Offload, Segmentation, SegmentationKind};
-pub use segment::{Outgoing, Reader, Room, Segment, prefetch};
+pub use segment::{Gathered, Outgoing, Reader, Room, Segment, prefetch};
 
 /// Shortest frame that has an Ethernet header: two addresses and a type.
 pub const ETHERNET_HEADER_BYTES: usize = 14;

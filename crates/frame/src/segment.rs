@@ -13,12 +13,14 @@
 #![allow(unsafe_code)]
 
 mod copy;
+mod gathered;
 mod sum;
 mod summing;
 
 use std::ptr;
 
 use copy::{INLINE_BYTES, INLINE_STEP, copy, copy_inline};
+pub use gathered::Gathered;
 
 const CACHE_LINE_BYTES: usize = 64;
 
@@ -53,14 +55,6 @@ impl Segment {
     #[must_use]
     pub const fn length_bytes(&self) -> u32 {
         self.length_bytes
-    }
-
-    /// Its first byte, for a system call that reads the extent. Not for a reference, ever: others
-    /// write to this memory.
-    #[must_use]
-    #[inline]
-    pub const fn start(&self) -> *const u8 {
-        self.start
     }
 
     /// The address of its first byte, to be compared with others.
@@ -230,7 +224,13 @@ pub struct Reader<'a> {
     offset: u32,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Private bytes that were not read.
+    #[must_use]
+    pub const fn head(&self) -> &'a [u8] {
+        self.head
+    }
+
     /// Copies the frame's next bytes into `room`, until either ends. Returns how many.
     #[inline(always)]
     pub fn copy_to(&mut self, room: &mut Room) -> usize {

@@ -21,7 +21,7 @@
 //!
 //! The interface is the kernel's, Documentation/networking/tuntap.rst and linux/if_tun.h. What
 //! belongs to it goes when its last queue is dropped, unless it was made persistent
-//! (`ip tuntap add`). `unsafe` lives in `ioctl`, `buffers` and `write` alone.
+//! (`ip tuntap add`). `unsafe` lives in `ioctl` and `buffers` alone.
 
 #![deny(unsafe_code)]
 
@@ -31,7 +31,6 @@ mod interface;
 mod ioctl;
 mod offloads;
 mod queue;
-mod write;
 
 pub use error::TapError;
 pub use interface::Tap;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A frame costs a system call each way. It is written from where it lies: one copy, by the
-//! kernel. What has to be changed on the way (a checksum completed, a large frame cut) is put
+//! kernel, also if it was joined of several. What has to be changed on the way (a checksum completed, a large frame cut) is put
 //! together in a private buffer first.
 //!
 //! Nothing waits. While no buffer is free nothing is read, and the kernel's queue of the interface
@@ -19,13 +19,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use frame::{
-    BURST_BYTES, BURST_FRAMES, Burst, Completing, DropReason, Joined, Outgoing, Reader, Segment,
-    SegmentRange,
+    BURST_BYTES, BURST_FRAMES, Burst, Completing, DropReason, Gathered, Joined, Outgoing, Reader,
+    Segment, SegmentRange,
 };
 use virtio::offload::{NetHeader, Sender, interpret};
 
 use crate::buffers::{Buffers, MOST_BYTES, NET_HEADER_BYTES};
-use crate::write::{MOST_SEGMENTS, write};
 
 /// Buffers for frames that come in: four bursts, so that three may be lent while one is taken.
 const RECEIVE_BUFFERS: usize = 4 * BURST_FRAMES;
@@ -174,8 +173,10 @@ impl TapQueue {
         if frame.length_bytes > MOST_BYTES {
             return Err(DropReason::EgressOversized);
         }
-        if frame.segments.len() <= MOST_SEGMENTS {
-            return self.write(net_header, frame);
+        let front = front(net_header);
+        let mut gathered = Gathered::new(&front);
+        if gathered.push(frame.reader()) {
+            return self.write(&gathered);
         }
         let copied = self.buffers.fill(SCRATCH, |room| frame.reader().copy_to(room));
         self.write_scratch(net_header, copied)
@@ -192,8 +193,7 @@ impl TapQueue {
         self.write_scratch(NetHeader::default(), written)
     }
 
-    /// Sends several frames that were joined into one, with this net header. They are put together
-    /// in a private buffer: one copy more, instead of a system call for each.
+    /// Sends several frames that were joined into one, with this net header.
     ///
     /// # Errors
     ///
@@ -201,8 +201,13 @@ impl TapQueue {
     pub fn send_joined<'a>(
         &mut self,
         net_header: NetHeader,
-        mut frame: Joined<'a, impl Iterator<Item = Reader<'a>>>,
+        mut frame: Joined<'a, impl Iterator<Item = Reader<'a>> + Clone>,
     ) -> Result<(), DropReason> {
+        let front = front(net_header);
+        let mut gathered = Gathered::new(&front);
+        if frame.clone().gather(&mut gathered) {
+            return self.write(&gathered);
+        }
         let copied = self.buffers.fill(SCRATCH, |room| frame.copy_to(room));
         self.write_scratch(net_header, copied)
     }
@@ -215,13 +220,11 @@ impl TapQueue {
         const OVERSIZED: DropReason = DropReason::EgressOversized;
         let length_bytes = length_bytes.ok_or(OVERSIZED)?;
         let whole = self.buffers.segment(SCRATCH, 0, length_bytes).ok_or(OVERSIZED)?;
-        self.write(net_header, &Outgoing::new(&[], &[whole]))
+        self.send(net_header, &Outgoing::new(&[], &[whole]))
     }
 
-    fn write(&mut self, net_header: NetHeader, frame: &Outgoing<'_>) -> Result<(), DropReason> {
-        // `num_buffers` is for a receiveq: the kernel ignores it.
-        let written = write(self.tap.as_fd(), net_header.to_bytes(0), frame);
-        written.map_err(|error| {
+    fn write(&mut self, frame: &Gathered<'_>) -> Result<(), DropReason> {
+        frame.write_to(self.tap.as_fd()).map_err(|error| {
             self.note(&error);
             refusal(&error)
         })
@@ -266,6 +269,11 @@ impl Drop for TapQueue {
             self.buffers.keep();
         }
     }
+}
+
+/// What goes in front of a frame. `num_buffers` is for a receiveq: the kernel ignores it.
+const fn front(net_header: NetHeader) -> [u8; NET_HEADER_BYTES] {
+    net_header.to_bytes(0)
 }
 
 /// Copies the front of an extent, and says how much that was.

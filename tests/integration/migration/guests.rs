@@ -50,8 +50,7 @@ impl Site {
     fn with_queues(queues: u16) -> Self {
         let wire = Wire::new();
         wire.ip(&["address", "add", OUTSIDE, "dev", "outside"]);
-        let off = wire.command("ethtool").args(["-K", "outside", "tx", "off"]).output().unwrap();
-        assert!(off.status.success(), "{off:?}");
+        wire.switch_off("outside", "tx");
         wire.ip(&["link", "add", "left", "type", "veth", "peer", "name", "right"]);
         ["left", "right"].iter().for_each(|end| wire.set_up(end));
         let a = [VM, &interface(UPLINK, UPLINK), &interface("left", "left")].concat();

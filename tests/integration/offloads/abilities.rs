@@ -92,6 +92,11 @@ impl Sent {
         Self { flow: Flow { tag, ..self.flow }, ..self.clone() }
     }
 
+    /// Says whether it is to be cut into more than one piece.
+    pub(super) fn is_large(&self) -> bool {
+        self.size.is_some_and(|size| self.payload.len() > size.into())
+    }
+
     /// What a wire, or a driver that takes ready frames only, gets of it.
     pub(super) fn ready(&self) -> Vec<Vec<u8>> {
         match self.size {
@@ -104,7 +109,7 @@ impl Sent {
     pub(super) fn received(&self, manner: Manner) -> Vec<Received> {
         let takes = |feature| manner.features.contains(feature);
         let flow = &self.flow;
-        let size = self.size.filter(|&size| self.payload.len() > size.into());
+        let size = self.size.filter(|_| self.is_large());
         let takes_kind = takes(match (flow.is_udp, flow.is_v6) {
             (false, false) => Features::NET_GUEST_TSO4,
             (false, true) => Features::NET_GUEST_TSO6,

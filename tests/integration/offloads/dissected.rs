@@ -84,6 +84,7 @@ fn tshark_finds_no_wrong_checksum_on_the_wire_and_every_wrong_byte() {
     let cases: Vec<Case> = flows.iter().flat_map(|&flow| asking(flow).chain(wrong(flow))).collect();
     let count = cases.iter().map(|case| case.count).sum();
     let wire = two_wires();
+    ["uplink", "uplink2"].iter().for_each(|interface| wire.switch_off(interface, "tso"));
     let switch = Switch::in_namespace(Some(&wire.namespace), CONFIG);
     let mut guest = FrontEnd::plug_in_as(&switch.path("vm.sock"), merging(ASKS));
     let tshark = |interface| Tshark::start(&wire, interface, count, &switch.path(""));

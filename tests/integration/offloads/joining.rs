@@ -1,5 +1,5 @@
-//! Segments of a TCP flow that come off a wire together: one large frame for a guest that takes such,
-//! and for nobody else. Cut again, it is what was sent.
+//! Segments of a TCP flow that come off a wire together: one large frame for a guest that takes such
+//! and for a wire whose interface cuts it, and for nobody else. Cut again, it is what was sent.
 
 use virtio::offload::NetHeader;
 
@@ -9,7 +9,7 @@ use crate::support::packet_socket::PacketSocket;
 use crate::support::switch::Switch;
 use crate::support::wire::Wire;
 use crate::support::{ALICE, BOB, BROADCAST, CAROL, numbers, wait_for};
-use crate::uplink::two_wires;
+use crate::uplink::three_wires;
 
 use super::abilities::{Sent, TAKES_ALL_MERGED, arriving, assert_arrived, assert_same};
 use super::assert_accounted;
@@ -20,10 +20,12 @@ const SIZE: u16 = 1_000;
 /// Frames of the mix that are on their way together. Those of both wires fit a ring.
 const MIXED: usize = 60;
 
-/// Two wires; Bob, who takes large frames, and Carol, who does not.
+/// Two wires whose interfaces do not cut, and a far one whose interface does; Bob, who takes large
+/// frames, and Carol, who does not.
 struct Lab {
     switch: Switch,
     sockets: [PacketSocket; 2],
+    far: PacketSocket,
     bob: FrontEnd,
     carol: FrontEnd,
     // The namespace goes last.
@@ -34,7 +36,7 @@ impl Lab {
     fn new(cores: &str, manner: Manner) -> Self {
         let vlan = "vlan = { trunk = [100, 200], native = 1 }\n";
         let mut config = format!("[threads]\ncores = {cores}\n");
-        for (name, interface) in [("up", "uplink"), ("up2", "uplink2")] {
+        for (name, interface) in [("up", "uplink"), ("up2", "uplink2"), ("far", "uplink3")] {
             config += &format!("[[port]]\nname = '{name}'\ntype = 'af-xdp'\n");
             config += &format!("interface = '{interface}'\n{vlan}");
         }
@@ -42,7 +44,8 @@ impl Lab {
             config += &format!("[[port]]\nname = '{name}'\ntype = 'vhost-user'\n");
             config += &format!("socket = 'DIR/{name}.sock'\n{vlan}");
         }
-        let wire = two_wires();
+        let wire = three_wires();
+        ["uplink", "uplink2"].iter().for_each(|interface| wire.switch_off(interface, "tso"));
         let switch = Switch::in_namespace(Some(&wire.namespace), &config);
         let bob = FrontEnd::plug_in_as(&switch.path("bob.sock"), manner);
         let carol = FrontEnd::plug_in_as(&switch.path("carol.sock"), MODERN);
@@ -50,7 +53,10 @@ impl Lab {
             switch.run(&["fdb", "add", mac, "--vlan", "1", "--port", port]);
         }
         let sockets = [wire.socket(), wire.socket_on("outside2")];
-        Self { switch, sockets, bob, carol, _wire: wire }
+        let far = wire.socket_on("outside3");
+        far.prepare_for_tags();
+        far.prepare_for_offloads();
+        Self { switch, sockets, far, bob, carol, _wire: wire }
     }
 
     /// Sends frames so that they come to the switch all at once.
@@ -60,8 +66,25 @@ impl Lab {
         self.switch.resume();
     }
 
+    /// The next frame behind the far wire's interface, without padding.
+    fn next_far(&self) -> Received {
+        let (net_header, mut frame) =
+            wait_for("a far frame", || self.far.try_receive_told_with_tag());
+        let network = if frame[12..14] == [0x81, 0] { 18 } else { 14 };
+        let number = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+        let is_v6 = frame[network] >> 4 == 6;
+        frame
+            .truncate(network + if is_v6 { 40 + number(network + 4) } else { number(network + 2) });
+        // The kernel tells how it has put the frame into memory.
+        let net_header = match net_header.gso_type {
+            NetHeader::GSO_NONE => NetHeader { hdr_len: 0, ..net_header },
+            _ => NetHeader { hdr_len: u16::MAX, ..net_header },
+        };
+        arriving(TAKES_ALL_MERGED, net_header, frame)
+    }
+
     fn finish(self) {
-        for name in ["up", "up2", "bob", "carol"] {
+        for name in ["up", "up2", "far", "bob", "carol"] {
             assert_accounted(&self.switch, name);
         }
     }
@@ -267,34 +290,14 @@ fn mixture(cores: &str) {
     let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().max(1);
     eprintln!("seed {seed}");
     let mut lab = Lab::new(cores, TAKES_ALL_MERGED);
-    let mut joined = 0;
+    let mut joined = [0; 2];
     for round in 0..30 {
         let sent = mix(u64::from(seed) + round);
-        let mut left: Vec<&Mixed> = sent.iter().collect();
 
         lab.send_together(sent.iter().map(|mixed| (mixed.wire, mixed.frame.as_slice())));
 
-        while !left.is_empty() {
-            let came = next(&mut lab.bob);
-            // The first of a flow that has not come yet is the one that must.
-            let key = |mixed: &Mixed| mixed.key();
-            let mut heads: Vec<&Mixed> = Vec::new();
-            for &mixed in &left {
-                if heads.iter().all(|head| key(head) != key(mixed)) {
-                    heads.push(mixed);
-                }
-            }
-            let begins = |head: &&Mixed| begins_as(&came.frame, &head.frame, head.flow);
-            let head = heads.into_iter().find(begins);
-            let head =
-                head.unwrap_or_else(|| panic!("{:02x?} is no flow's next", &came.frame[..60]));
-            let pieces = cut(&came, head);
-            joined += usize::from(pieces.len() > 1);
-            for piece in pieces {
-                let at = left.iter().position(|mixed| key(mixed) == key(head)).unwrap();
-                assert_same(&piece, &left.remove(at).frame, "piece");
-            }
-        }
+        joined[0] += assert_all_come(&sent, || next(&mut lab.bob));
+        joined[1] += assert_all_come(&sent, || lab.next_far());
         let mut carols = [0, 1].map(|wire| sent.iter().filter(move |mixed| mixed.wire == wire));
         for _ in 0..sent.len() {
             let came = next(&mut lab.carol);
@@ -306,8 +309,36 @@ fn mixture(cores: &str) {
         ready.for_each(|mixed| assert_ready(&mixed.frame));
     }
     assert_eq!(lab.bob.try_receive_told(), None);
-    assert!(joined > 30, "{joined} were joined");
+    assert!(joined.iter().all(|&joined| joined > 30), "{joined:?} were joined");
     lab.finish();
+}
+
+/// Receives frames that are, cut again, those that were sent, each flow in its order. Returns how many
+/// large ones there were.
+fn assert_all_come(sent: &[Mixed], mut next: impl FnMut() -> Received) -> usize {
+    let mut left: Vec<&Mixed> = sent.iter().collect();
+    let mut joined = 0;
+    while !left.is_empty() {
+        let came = next();
+        // The first of a flow that has not come yet is the one that must.
+        let key = |mixed: &Mixed| mixed.key();
+        let mut heads: Vec<&Mixed> = Vec::new();
+        for &mixed in &left {
+            if heads.iter().all(|head| key(head) != key(mixed)) {
+                heads.push(mixed);
+            }
+        }
+        let begins = |head: &&Mixed| begins_as(&came.frame, &head.frame, head.flow);
+        let head = heads.into_iter().find(begins);
+        let head = head.unwrap_or_else(|| panic!("{:02x?} is no flow's next", &came.frame[..54]));
+        let pieces = cut(&came, head);
+        joined += usize::from(pieces.len() > 1);
+        for piece in pieces {
+            let at = left.iter().position(|mixed| key(mixed) == key(head)).unwrap();
+            assert_same(&piece, &left.remove(at).frame, "piece");
+        }
+    }
+    joined
 }
 
 /// Says whether a frame has the addresses, tag, ports, and sequence number of another.

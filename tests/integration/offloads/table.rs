@@ -5,7 +5,8 @@
 //! ```text
 //!   guest that asks ─┐                            ┌─ guests of all abilities
 //!   plain guest ─────┤                            ├─ wire
-//!   wire ────────────┼─ VLAN 100, tagged or not ──┼─ tap
+//!   wire ────────────┼─ VLAN 100, tagged or not ──┼─ wire whose interface cuts large frames
+//!                    │                            ├─ tap
 //!   tap that asks ───┤                            └─ tap without offloads
 //!   plain tap ───────┘
 //! ```

@@ -48,6 +48,14 @@ impl Wire {
         wire
     }
 
+    /// Adds a pair of this number to the namespace.
+    pub(crate) fn add(&self, number: u32) {
+        let [here, there] = [UPLINK, OUTSIDE].map(|end| format!("{end}{number}"));
+        self.ip(&["link", "add", &here, "type", "veth", "peer", "name", &there]);
+        self.set_up(&here);
+        self.set_up(&there);
+    }
+
     /// Makes a namespace without interfaces.
     pub(crate) fn empty() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -90,6 +98,14 @@ impl Wire {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace, program]).stdin(Stdio::null());
         command
+    }
+
+    /// Switches an offload of an interface of the namespace off. Without `tso` an uplink is as one of
+    /// an ordinary wire: frames leave it as they come from the switch. An outside end without `tx`
+    /// sends what a wire would carry, with complete checksums.
+    pub(crate) fn switch_off(&self, interface: &str, offload: &str) {
+        let off = self.command("ethtool").args(["-K", interface, offload, "off"]).output().unwrap();
+        assert!(off.status.success(), "{off:?}");
     }
 
     /// A raw socket on the outside end.

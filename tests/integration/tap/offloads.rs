@@ -113,6 +113,7 @@ fn large_frames_of_the_host_reach_everybody_as_they_take_them() {
 /// From the host to a guest that takes large frames, one that does not, and a wire.
 fn send_from_host(cores: &str) {
     let host = host();
+    host.switch_off(UPLINK, "tso");
     let ports = guests(&["taking", "plain"]);
     let config = format!("[threads]\ncores = {cores}\n{ports}{PORT}{}", interface("up", UPLINK));
     let switch = Switch::in_namespace(Some(&host.namespace), &config);

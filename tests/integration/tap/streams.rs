@@ -74,8 +74,7 @@ fn host_speaks_tcp_with_a_station_behind_the_uplink() {
         let host = host();
         let station = station(&host, OUTSIDE);
         // The other end of a wire is no veth's: checksums are complete on it.
-        let off = station.command("ethtool").args(["-K", OUTSIDE, "tx", "off"]).output().unwrap();
-        assert!(off.status.success(), "{off:?}");
+        station.switch_off(OUTSIDE, "tx");
         let up = interface("up", UPLINK);
         let config = format!("[threads]\ncores = {cores}\n{PORT}{up}");
         let switch = Switch::in_namespace(Some(&host.namespace), &config);

@@ -75,6 +75,7 @@ impl Interface {
             umem: interface.umem.clone(),
             queue,
             abilities: interface.abilities_of(queue),
+            large: interface.large_frames(),
         });
         let queues = queues.collect();
         Ok((interface, queues))

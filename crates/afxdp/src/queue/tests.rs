@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
+use frame::{Gathered, Outgoing};
+
 use super::*;
 use crate::rings::tests::{OFFSETS, SIZE, map, shared_memory};
 use crate::rings::{Consumer, Producer};
@@ -45,7 +47,7 @@ impl Rig {
         };
         let umem = Arc::new(Umem::new(1).unwrap());
         let part = Part::take_several(&umem, 1).unwrap().remove(0);
-        let queue = XdpQueue::new(Bound { socket: rings, part }, 0, ABILITIES);
+        let queue = XdpQueue::new(Bound { socket: rings, part }, 0, ABILITIES, None);
         let [fill, ..] = memory;
         Self { queue, fill: File::from(fill), socket, _peer: peer }
     }
@@ -53,6 +55,14 @@ impl Rig {
     /// The driver asks to be woken.
     fn ask(&self) {
         self.fill.write_all_at(&libc::XDP_RING_NEED_WAKEUP.to_ne_bytes(), OFFSETS.flags).unwrap();
+    }
+
+    /// Lets large frames leave by one end of a pair, and returns the other.
+    fn cut_by_interface(&mut self) -> UnixDatagram {
+        let (here, there) = UnixDatagram::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        self.queue.large = Some(LargeFrames::new(here.into()));
+        there
     }
 
     fn was_woken(&self) -> bool {
@@ -80,6 +90,41 @@ fn driver_that_asks_for_chunks_is_not_woken_without_any() {
     assert!(rig.queue.may_rest());
 
     assert!(!rig.was_woken());
+}
+
+#[test]
+fn large_frame_leaves_with_its_net_header_unless_its_pieces_are_too_long() {
+    let mut rig = Rig::new();
+    let wire = rig.cut_by_interface();
+    let head = [0; 54];
+    let mut frame = Gathered::new(&[1; LARGE_NET_HEADER_BYTES]);
+    assert!(frame.push(Outgoing::new(&head, &[]).reader()));
+
+    let too_long = rig.queue.send_large(&head, 1_515, &frame);
+    rig.queue.send_large(&head, 1_514, &frame).unwrap();
+
+    assert_eq!(too_long, Err(DropReason::EgressOversized));
+    let mut came = [9; 100];
+    assert_eq!(wire.recv(&mut came).unwrap(), LARGE_NET_HEADER_BYTES + head.len());
+    assert_eq!(came[..11], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
+}
+
+#[test]
+fn interface_that_refuses_large_frames_is_spared_for_a_while() {
+    let mut rig = Rig::new();
+    let wire = rig.cut_by_interface();
+    let frame = Gathered::new(&[0; LARGE_NET_HEADER_BYTES]);
+    let mut send = || rig.queue.send_large(&[], 1_514, &frame).is_ok();
+    // Until the pair is full, and once more as the first refusal costs one frame.
+    let taken = (0..10_000).take_while(|_| send()).count();
+    assert!(!send());
+    // Refused again, and two are not tried then.
+    assert!(!send());
+    for _ in 0..taken {
+        wire.recv(&mut [0; 100]).unwrap();
+    }
+
+    assert_eq!([(); 4].map(|()| send()), [false, false, true, true]);
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn deliver_offloaded(
             tally.note(outcome, frame.length_bytes as usize)
         }
         Delivery::Cut => match Segments::new(&frame.offload, &leaving, head) {
-            Ok(pieces) => deliver_pieces(queue, pieces, leaving.tag_bytes(), tally),
+            Ok(pieces) => deliver_cut(queue, pieces, &leaving, tally),
             Err(reason) => tally.note(Err(Undelivered::Dropped(reason)), 0),
         },
     }
@@ -102,6 +102,25 @@ pub(super) fn deliver_whole(
     let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
     let header = frame.header.as_tagged(frame.tag, &mut scratch);
     queue.depart(Departure::Whole(net_header, Outgoing::new(header, frame.segments)))
+}
+
+/// A large frame that a wire gets in pieces: cut by the interface if that does it, or here.
+fn deliver_cut(
+    queue: &mut Queue,
+    pieces: Segments<'_>,
+    frame: &Leaving<'_>,
+    tally: &mut Tally,
+) -> Result<(), QueueFault> {
+    let cut = pieces.segmentation();
+    if pieces.frames_left() > 1 && queue.receiver_of_large().takes(cut.kind, cut.has_cwr) {
+        let length_bytes = frame.length_bytes();
+        let (net_header, whole) = pieces.whole();
+        match queue.depart_joined(net_header, length_bytes, whole) {
+            Err(Undelivered::Dropped(DropReason::OffloadUnfit)) => {}
+            outcome => return tally.note(outcome, length_bytes - frame.tag_bytes()),
+        }
+    }
+    deliver_pieces(queue, pieces, frame.tag_bytes(), tally)
 }
 
 /// The pieces of a large frame: each is a copy of its own, and a full ring may take some of them.

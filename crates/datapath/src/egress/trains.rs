@@ -12,13 +12,14 @@
 //! join lets the trains of its flow leave first. What a train may consist of is
 //! [`virtio::offload::Train`]'s matter; that it is of one port and one tag is seen to here.
 
+use afxdp::Chunk;
 use frame::{Burst, Joined, Offload};
 use virtio::QueueFault;
 use virtio::offload::{CANDIDATE_BYTES, Candidate, Head, Leaving, NetHeader, Train};
 
 use super::copies::{deliver_apart, deliver_whole};
-use super::{Tally, prepare};
-use crate::queue::{Order, Queue, Undelivered};
+use super::{Tally, deliver_or_exchange, prepare};
+use crate::queue::{Kind, Order, Queue, Undelivered};
 
 /// Trains of one queue that grow at a time: flows that share a burst. Another lets the oldest
 /// leave.
@@ -49,6 +50,7 @@ struct Sending<'q, 'a> {
     burst: &'a Burst,
     orders: &'a [Order],
     head: &'a mut Head,
+    exchanged: &'a mut Vec<Option<Chunk>>,
     tally: Tally,
 }
 
@@ -59,7 +61,15 @@ impl Sending<'_, '_> {
 
     /// Sends one frame by itself.
     fn deliver(&mut self, at: usize) -> Result<(), QueueFault> {
-        deliver_apart(self.queue, self.burst, &self.orders[at], self.head, &mut self.tally)
+        let Self { queue, burst, orders, head, exchanged, tally } = self;
+        match queue.kind {
+            Kind::Interface(_) => {
+                deliver_or_exchange(queue, burst, &orders[at], head, exchanged, tally)
+            }
+            Kind::Guest { .. } | Kind::Tap(..) => {
+                deliver_apart(queue, burst, &orders[at], head, tally)
+            }
+        }
     }
 }
 
@@ -73,22 +83,25 @@ fn leaving<'a>(burst: &'a Burst, order: &Order) -> Leaving<'a> {
 #[inline]
 pub(super) fn may_form(queue: &Queue, burst: &Burst) -> bool {
     queue.orders.len() > 1
-        && queue.receiver(0).takes_large_tcp()
+        && queue.receiver_of_large().takes_large_tcp()
         && queue.orders.iter().any(|order| burst.frames[order.frame].wire.is_some())
 }
 
 impl Trains {
-    /// Sends a guest's or the host's orders, joined as far as that goes. Returns the fault if the
-    /// guest broke the rules: what could not be sent is dropped then.
+    /// Sends a queue's orders, joined as far as that goes. Returns the fault if its guest broke the
+    /// rules: what could not be sent is dropped then. Notes in `exchanged` which chunks ingress queues
+    /// get for those of frames that left by an interface alone.
     pub(super) fn send(
         &mut self,
         queue: &mut Queue,
         burst: &Burst,
         head: &mut Head,
+        exchanged: &mut Vec<Option<Chunk>>,
     ) -> Option<QueueFault> {
         let mut orders = std::mem::take(&mut queue.orders);
         prepare(queue, burst, &orders);
-        let mut sending = Sending { queue, burst, orders: &orders, head, tally: Tally::default() };
+        let (orders_left, tally) = (orders.as_slice(), Tally::default());
+        let mut sending = Sending { queue, burst, orders: orders_left, head, exchanged, tally };
         let mut outcome = (0..orders.len()).try_for_each(|at| self.take(&mut sending, at));
         while outcome.is_ok() && !self.growing.is_empty() {
             outcome = self.leave(&mut sending, 0);
@@ -116,7 +129,7 @@ impl Trains {
         } else {
             return self.send_alone(sending, at, place);
         }
-        let receiver = sending.queue.receiver(frame.length_bytes);
+        let receiver = sending.queue.receiver_of_large();
         let candidate = Candidate::examine(sending.head, leaving.length_bytes())
             .filter(|candidate| receiver.takes(candidate.kind(), false))
             .filter(|candidate| {
@@ -181,6 +194,9 @@ fn send_train(
     let (burst, orders) = (sending.burst, sending.orders);
     let is_tagged = places().next().is_some_and(|at| orders[at].tag.is_some());
     if let &[at] = members {
+        if matches!(sending.queue.kind, Kind::Interface(_)) {
+            return sending.deliver(at.into());
+        }
         let net_header = NetHeader::of(&Offload::VALID, is_tagged);
         let frame = leaving(burst, &orders[usize::from(at)]);
         let outcome = deliver_whole(sending.queue, net_header, &frame);

@@ -1,6 +1,7 @@
 //! Copies that need more than being copied, because of what is left to do to their frame.
 
-use frame::{Completing, DropReason, Joined, Outgoing, Reader};
+use afxdp::{LARGE_NET_HEADER_BYTES, XdpQueue};
+use frame::{Completing, DropReason, Gathered, Joined, Outgoing, Reader};
 use virtio::Features;
 use virtio::offload::{NetHeader, Receiver};
 
@@ -8,6 +9,11 @@ use super::{Kind, Queue, Undelivered};
 
 /// A NIC that completes checksums, and cuts nothing.
 const CHECKSUMS: Receiver = Receiver::new(Features::NET_GUEST_CSUM);
+
+/// An interface that cuts large TCP frames.
+const LARGE_TCP: Receiver = Receiver::new(Features(
+    Features::NET_GUEST_CSUM.0 | Features::NET_GUEST_TSO4.0 | Features::NET_GUEST_TSO6.0,
+));
 
 /// A frame as it leaves by one queue.
 #[derive(Debug)]
@@ -33,6 +39,16 @@ impl Queue {
             }
             Kind::Tap(_, receiver) if self.traits.has_offloads => *receiver,
             Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => Receiver::PLAIN,
+        }
+    }
+
+    /// Who takes large frames that are put together here, or cuts them.
+    #[inline]
+    pub(crate) fn receiver_of_large(&self) -> Receiver {
+        match &self.kind {
+            Kind::Interface(queue) if self.traits.has_offloads && queue.takes_large() => LARGE_TCP,
+            Kind::Interface(_) => Receiver::PLAIN,
+            Kind::Guest { .. } | Kind::Tap(..) => self.receiver(0),
         }
     }
 
@@ -70,13 +86,13 @@ impl Queue {
         }
     }
 
-    /// The same for several frames that were joined into one of `length_bytes` bytes, for a receiver
-    /// that takes large frames.
+    /// The same for a large frame of `length_bytes` bytes that was put together, for a
+    /// [receiver](Self::receiver_of_large) that takes such.
     pub(crate) fn depart_joined<'a>(
         &mut self,
         net_header: NetHeader,
         length_bytes: usize,
-        frame: Joined<'a, impl Iterator<Item = Reader<'a>>>,
+        frame: Joined<'a, impl Iterator<Item = Reader<'a>> + Clone>,
     ) -> Result<(), Undelivered> {
         match &mut self.kind {
             Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {
@@ -85,9 +101,28 @@ impl Queue {
             Kind::Tap(queue, _) if !self.is_leaving => {
                 queue.send_joined(net_header, frame).map_err(Undelivered::Dropped)
             }
+            Kind::Interface(queue) if !self.is_leaving => {
+                send_large(queue, net_header, frame).map_err(Undelivered::Dropped)
+            }
             Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => {
                 Err(Undelivered::Dropped(DropReason::PortDown))
             }
         }
     }
+}
+
+/// Sends a large frame by an interface that may take it.
+fn send_large<'a>(
+    queue: &mut XdpQueue,
+    net_header: NetHeader,
+    frame: Joined<'a, impl Iterator<Item = Reader<'a>>>,
+) -> Result<(), DropReason> {
+    let [front @ .., _, _]: [u8; LARGE_NET_HEADER_BYTES + 2] = net_header.to_bytes(0);
+    let head = frame.head();
+    let piece_bytes = head.len() + usize::from(net_header.gso_size);
+    let mut gathered = Gathered::new(&front);
+    if !frame.gather(&mut gathered) {
+        return Err(DropReason::OffloadUnfit);
+    }
+    queue.send_large(head, piece_bytes, &gathered)
 }

@@ -21,12 +21,16 @@
 //!
 //! Options, extension headers, tags and all other fields are the same in each.
 
-use frame::{Checksum, Completing, DropReason, Offload, Place, Reader, Segmentation, Sum, Zero};
+use std::option;
+
+use frame::{
+    Checksum, Completing, DropReason, Joined, Offload, Place, Reader, Segmentation, Sum, Zero,
+};
 
 use super::head::HEAD_BYTES;
 use super::layers::{IPV6_BYTES, Layers, TCP_CHECKSUM, UDP_CHECKSUM, Version};
 use super::request::Protocols;
-use super::{Head, Leaving};
+use super::{Head, Leaving, NetHeader};
 
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
@@ -106,6 +110,28 @@ impl<'a> Segments<'a> {
             cut_bytes: 0,
             frames: 0,
         })
+    }
+
+    /// What is cut how: kind, size and whether CWR is set.
+    #[must_use]
+    pub const fn segmentation(&self) -> Segmentation {
+        self.segmentation
+    }
+
+    /// The large frame itself, for somebody else to cut as this net header says. None of it may have
+    /// been cut.
+    #[must_use]
+    pub fn whole(&self) -> (NetHeader, Joined<'_, option::IntoIter<Reader<'a>>>) {
+        let start = as_field(self.layers.transport);
+        let offset = if self.segmentation.kind.is_tcp() { TCP_CHECKSUM } else { UDP_CHECKSUM };
+        let offload = Offload {
+            checksum: Checksum::Partial { start, offset: as_field(offset) },
+            segmentation: Some(self.segmentation),
+            header_bytes: as_field(self.template.len()),
+        };
+        // Places in a head count from the start of the frame as it leaves, tag and all.
+        let net_header = NetHeader::of(&offload, false);
+        (net_header, Joined::new(self.template, Some(self.payload.clone()).into_iter()))
     }
 
     /// How many frames are left.

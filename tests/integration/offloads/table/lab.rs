@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Command;
 
+use virtio::Features;
 use virtio::offload::NetHeader;
 
 use crate::support::flow::{ACK, CWR, FIN, Flow, PSH, assert_ready};
@@ -11,7 +12,7 @@ use crate::support::packet_socket::PacketSocket;
 use crate::support::switch::Switch;
 use crate::support::wire::Wire;
 use crate::support::{numbers, wait_for};
-use crate::uplink::two_wires;
+use crate::uplink::three_wires;
 
 use super::super::abilities::{
     ASKS, RECEIVERS, ROOMY, Sent, TAKES_ALL, assert_arrived, assert_same, merging,
@@ -27,12 +28,18 @@ const SENT_TAG: u16 = 3 << 13 | VLAN;
 const MOST_PIECES: usize = 60;
 
 /// Receivers that are no guests, by the names of their ports.
-const OTHERS: [&str; 3] = ["wire_out", "tap_out", "tap_out_plain"];
+const OTHERS: [&str; 4] = ["wire_out", "wire_cutting", "tap_out", "tap_out_plain"];
 
 pub(super) const RECEIVER_COUNT: usize = RECEIVERS.len() + OTHERS.len();
 
 /// A host's kernel behind a tap: what it takes has no count of buffers.
 const HOST: Manner = TAKES_ALL;
+
+/// An interface that cuts large TCP frames: one that goes to it whole is seen behind it as it is.
+const CUTTING: Manner =
+    Manner { features: Features(Features::NET_GUEST_CSUM.0 | TAKES_ANY_TCP.0), ..TAKES_ALL };
+
+const TAKES_ANY_TCP: Features = Features(Features::NET_GUEST_TSO4.0 | Features::NET_GUEST_TSO6.0);
 
 /// How ports see their VLAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +110,7 @@ impl Shape {
         config += &guest("not_asking", sender_vlan);
         config += &uplink("wire_in", "uplink", sender_vlan);
         config += &uplink("wire_out", "uplink2", receiver_vlan);
+        config += &uplink("wire_cutting", "uplink3", receiver_vlan);
         config += &tap("tap_in", sender_vlan, true);
         config += &tap("tap_in_plain", sender_vlan, false);
         config += &tap("tap_out", receiver_vlan, true);
@@ -121,6 +129,7 @@ pub(super) struct Lab {
     taps_in: [PacketSocket; 2],
     guests: Vec<(&'static str, Manner, FrontEnd)>,
     wire_out: PacketSocket,
+    wire_cutting: PacketSocket,
     taps_out: [(Manner, PacketSocket); 2],
     /// All that came to the wire, without padding.
     seen: Vec<Vec<u8>>,
@@ -144,11 +153,12 @@ impl Lab {
     pub(super) fn new(shape: Shape) -> Self {
         let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().max(1);
         eprintln!("seed {seed}");
-        let wire = two_wires();
+        let wire = three_wires();
         wire.keep_quiet();
-        for interface in ["uplink", "outside", "uplink2", "outside2"] {
+        for interface in ["uplink", "outside", "uplink2", "outside2", "uplink3", "outside3"] {
             wire.ip(&["link", "set", interface, "mtu", &shape.mtu.to_string()]);
         }
+        wire.switch_off("uplink2", "tso");
         let switch = Switch::in_namespace(Some(&wire.namespace), &shape.config());
         let plug_in =
             |name, manner| FrontEnd::plug_in_as(&switch.path(&format!("{name}.sock")), manner);
@@ -175,6 +185,7 @@ impl Lab {
             taps_in: [tap("tap_in"), tap("tap_in_plain")],
             guests: guests.into(),
             wire_out,
+            wire_cutting: tap("outside3"),
             taps_out: [(HOST, tap("tap_out")), (ROOMY, tap("tap_out_plain"))],
             seen: Vec::new(),
             random: Box::new(numbers(seed.into()).skip(10)),
@@ -248,7 +259,8 @@ impl Lab {
         match number.checked_sub(RECEIVERS.len()) {
             None => self.assert_at_guest(number, &sent),
             Some(0) => self.assert_on_wire(&sent),
-            Some(other) => self.assert_at_tap(other - 1, &sent),
+            Some(1) => self.assert_behind_cutting_wire(&sent),
+            Some(other) => self.assert_at_tap(other - 2, &sent),
         }
     }
 
@@ -274,17 +286,24 @@ impl Lab {
         }
     }
 
+    /// Large frames of TCP as they are, others as on any wire.
+    fn assert_behind_cutting_wire(&mut self, sent: &Sent) {
+        // The kernel would cut longer ones itself.
+        let is_large = sent.is_large() && sent.flow.head_bytes() + sent.payload.len() <= 65_535;
+        let manner = if is_large { CUTTING } else { ROOMY };
+        for mut wanted in sent.received(manner) {
+            wanted.frame.resize(wanted.frame.len().max(60), 0);
+            assert_told(&self.wire_cutting, &wanted, &sent.describe("wire_cutting"));
+        }
+    }
+
     fn assert_at_tap(&mut self, number: usize, sent: &Sent) {
         let (manner, socket) = &self.taps_out[number];
         for wanted in sent.received(*manner) {
-            let what = sent.describe(OTHERS[1 + number]);
-            let (mut net_header, frame) = wait_for(&what, || socket.try_receive_told_with_tag());
-            // The kernel tells how it has put the frame into memory.
-            net_header.hdr_len = wanted.net_header.hdr_len;
-            let came = Received { net_header, num_buffers: 1, frame };
-            assert_arrived(&came, &wanted, &what);
-            if net_header.flags & NetHeader::NEEDS_CSUM == 0 {
-                assert_ready(&came.frame);
+            let what = sent.describe(OTHERS[2 + number]);
+            assert_told(socket, &wanted, &what);
+            if wanted.net_header.flags & NetHeader::NEEDS_CSUM == 0 {
+                assert_ready(&wanted.frame);
             }
         }
     }
@@ -300,6 +319,7 @@ impl Lab {
             assert_eq!(guest.try_receive_told(), None, "{name}");
         }
         assert_eq!(self.wire_out.try_receive_with_tag(), None);
+        assert_eq!(self.wire_cutting.try_receive_told_with_tag(), None);
         for (_, socket) in &self.taps_out {
             assert_eq!(socket.try_receive_told_with_tag(), None);
         }
@@ -311,6 +331,15 @@ impl Lab {
         }
         assert_read_by_tcpdump(&self.seen);
     }
+}
+
+/// Receives a frame at an interface of the host.
+fn assert_told(socket: &PacketSocket, wanted: &Received, what: &str) {
+    let (mut net_header, frame) = wait_for(what, || socket.try_receive_told_with_tag());
+    // The kernel tells how it has put the frame into memory.
+    net_header.hdr_len = wanted.net_header.hdr_len;
+    let came = Received { net_header, num_buffers: 1, frame };
+    assert_arrived(&came, wanted, what);
 }
 
 /// Lets tcpdump read frames from a file: all checksums are right.
