@@ -223,6 +223,18 @@ impl Drop for Daemon {
     }
 }
 
+/// Lets all threads of a process run on these cores, poll threads as well.
+///
+/// # Errors
+///
+/// One cannot be moved.
+pub(crate) fn unpin(process: u32, cores: &[usize]) -> Result<(), String> {
+    let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
+    let mut command = bounded("taskset");
+    command.args(["--all-tasks", "--pid", "--cpu-list", &cores.join(",")]).arg(process.to_string());
+    run(&mut command).map(drop)
+}
+
 /// A command that is ended if it takes too long.
 pub(crate) fn bounded(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("timeout");

@@ -1,13 +1,14 @@
 //! Emulated QEMU guests with TCP: between two of them, and from one to a namespace behind a wire. The
 //! real driver on the real front end.
 //!
-//! Guests run on both cores, without KVM and not pinned, so they set the pace as much as the system
-//! does. On the Linux bridge they have taps with segmentation offload, as libvirt would give them.
+//! Guests and systems run on both cores, without KVM and not pinned, so guests set the pace as much as
+//! the system does. On the Linux bridge they have taps with segmentation offload, as libvirt would give them.
 
-use crate::bench::{Bench, Spec, StealClock, Trouble};
+use crate::bench::{Bench, LOAD_CORE, POLL_CORE, Spec, StealClock, Trouble};
 use crate::emulated::{self, Emulated};
 use crate::net::{Server, Wires, bits_per_second, ipv4};
 use crate::samples::{Better, Sample};
+use crate::systems::process::unpin;
 use crate::systems::{Port, Running, System, Topology};
 
 /// Guests take long to boot; more rounds than that are not worth it.
@@ -108,6 +109,9 @@ fn start(system: &dyn System, far: Far) -> Result<Session, Trouble> {
         // QEMU opens taps that are there already.
         booted = boot()?;
     }
+    if let Some(process) = running.process() {
+        unpin(process, &[POLL_CORE, LOAD_CORE])?;
+    }
     booted.iter().try_for_each(Emulated::await_booted)?;
     let server = wires.outer.first().map(|outer| Server::start(outer, path)).transpose()?;
     Ok(Session {
@@ -143,8 +147,8 @@ fn spec(far: Far) -> Spec {
         unit: "Mbit/s",
         better: Better::More,
         conditions: format!(
-            "iperf3 for {SECONDS} s; QEMU without KVM, guests on both cores and not pinned, rings of \
-             256, 1 queue pair, MTU 1500, features as QEMU and the system agree; Linux bridge: taps \
+            "iperf3 for {SECONDS} s; QEMU without KVM, guests and systems on both cores and not \
+             pinned, adaptive polling, rings of 256, 1 queue pair, MTU 1500, features as QEMU and the system agree; Linux bridge: taps \
              with vnet_hdr, segmentation offload on"
         ),
         goals,
