@@ -12,7 +12,7 @@ use crate::systems::process::unpin;
 use crate::systems::{Port, Running, System, Topology};
 
 /// Guests take long to boot; more rounds than that are not worth it.
-const MOST_ROUNDS: u32 = 3;
+const MOST_ROUNDS: u32 = 5;
 
 /// Seconds of one connection.
 const SECONDS: u64 = 5;

@@ -4,7 +4,8 @@
 //! switched on, is looked at once more (work that came in between would never be announced) and
 //! leaves the list of polled queues. Its descriptor lies in the thread's epoll set all the time,
 //! edge-triggered, so nothing is registered or read on the way. While other queues are busy the
-//! set is looked at now and then; when no queue is polled any more, the thread sleeps on it.
+//! set is looked at now and then; when no queue is polled any more, the thread sleeps on it. While
+//! others want the core (`rivals.rs`), queues are polled as short as possible.
 //!
 //! The set also holds one eventfd for everything that comes from other threads: hand-overs,
 //! returns and commands. Whether it must be written is decided by the [`Doorbell`].
@@ -70,6 +71,12 @@ impl Patience {
     #[inline]
     pub(crate) const fn is_over(&self, now: u64) -> bool {
         now.wrapping_sub(self.last_work) > self.ticks
+    }
+
+    /// Says whether nothing came for the time for which any queue is polled.
+    #[inline]
+    pub(crate) const fn is_tried(&self, now: u64) -> bool {
+        now.wrapping_sub(self.last_work) > LEAST_PATIENCE_TICKS
     }
 
     /// The queue is polled again.
@@ -221,5 +228,15 @@ mod tests {
 
         assert!(!patience.is_over(1_000 + LEAST_PATIENCE_TICKS));
         assert!(patience.is_over(1_001 + LEAST_PATIENCE_TICKS));
+    }
+
+    #[test]
+    fn queue_that_may_be_polled_long_is_tried_after_the_shortest_time() {
+        let mut patience = Patience::new();
+        (0..20).for_each(|_| woken_after(&mut patience, MOST_PATIENCE_TICKS));
+        let tried = patience.last_work + LEAST_PATIENCE_TICKS + 1;
+
+        assert!(!patience.is_tried(tried - 1));
+        assert!(patience.is_tried(tried) && !patience.is_over(tried));
     }
 }

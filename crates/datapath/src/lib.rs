@@ -39,6 +39,7 @@ mod orders;
 mod poll_threads;
 mod queue;
 mod queue_table;
+mod rivals;
 mod settings;
 mod steering;
 mod stops;

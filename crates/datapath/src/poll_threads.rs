@@ -23,6 +23,7 @@ use crate::handover::{Link, link};
 use crate::idle::{Bed, Waker};
 use crate::notifier;
 use crate::queue_table::QueueTable;
+use crate::rivals::Rivals;
 use crate::settings::{PollMode, Settings};
 use crate::steering::MAX_THREADS;
 use crate::thread::{PollThread, Work};
@@ -172,6 +173,7 @@ pub(crate) fn start(
             event_waker: Arc::clone(event_waker),
             bed: Bed::new(Arc::clone(waker)).map_err(failed("make an epoll set", core))?,
             clock: Clock::new(start),
+            rivals: Rivals::new(core),
             counters: Arc::clone(&counters),
             orphans: Arc::clone(&orphans),
             lent: Vec::with_capacity(BURST_FRAMES),

@@ -30,6 +30,7 @@ use crate::idle::{Bed, TURNS_BETWEEN_LOOKS};
 use crate::orders::Direct;
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
+use crate::rivals::Rivals;
 use crate::settings::{PollMode, PortTraits, Reception};
 use crate::steering::{MAX_QUEUES, Steering};
 use crate::stops::Stop;
@@ -103,6 +104,7 @@ pub(crate) struct PollThread {
     pub(crate) event_waker: Arc<OwnedFd>,
     pub(crate) bed: Bed,
     pub(crate) clock: Clock,
+    pub(crate) rivals: Rivals,
     pub(crate) counters: Arc<ThreadCounters>,
     /// Drops that belong to no port any more.
     pub(crate) orphans: Arc<Counters>,
@@ -167,8 +169,10 @@ impl PollThread {
     /// After an empty poll of a queue: returns true if it needs to be polled no more.
     fn fell_idle(&mut self, index: u16, ticks: u64) -> bool {
         let Some(queue) = self.queues.get_mut(index) else { return true };
-        let may_rest =
-            self.mode == PollMode::Adaptive && queue.patience.is_over(ticks) && queue.fall_idle();
+        let patience = &queue.patience;
+        let is_over =
+            patience.is_over(ticks) || patience.is_tried(ticks) && self.rivals.want_core(ticks);
+        let may_rest = self.mode == PollMode::Adaptive && is_over && queue.fall_idle();
         let is_done = may_rest || !queue.is_ingress();
         queue.is_polled = !is_done;
         is_done
