@@ -11,7 +11,8 @@
 //!   order ──┬─ nothing left to do ──────────────▶ copied                          copies.rs
 //!           ├─ the far side takes it as it is ──▶ copied, with a net header
 //!           ├─ checksum to be completed ────────▶ copied and summed
-//!           ├─ to be cut ───────────────────────▶ several, copied and summed
+//!           ├─ to be cut ───────────────────────▶ several, copied and summed, unless
+//!           │                                    the interface cuts it
 //!           └─ a flow's next frame off a wire ──▶ joined with others, if the      trains.rs
 //!                                                far side takes that
 //! ```

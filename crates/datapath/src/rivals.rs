@@ -7,12 +7,14 @@
 //!
 //! The kernel counts those threads (`/proc/loadavg`, proc(5): the fourth field), wherever they run: a
 //! poll thread that spins has a core to itself before long, and the guests share what is left. A
-//! thread on a core that the kernel keeps free of others (`isolcpus`) takes nothing from anybody.
+//! thread on a core that the kernel keeps free of others (`isolcpus`) takes nothing from anybody. Of
+//! cores that are kept free in other ways the count knows nothing: there, `poll = "always"` is better
+//! on a host that is busy all over.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-/// Time between two looks at the count: the better part of a millisecond. A look costs some
+/// Time between two looks at the count: a third of a millisecond or so. A look costs some
 /// microseconds.
 const TICKS_BETWEEN_LOOKS: u64 = 1 << 20;
 

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A frame costs a system call each way. It is written from where it lies: one copy, by the
-//! kernel, also if it was joined of several. What has to be changed on the way (a checksum completed, a large frame cut) is put
-//! together in a private buffer first.
+//! kernel, also if it was joined of several. What has to be changed on the way (a checksum
+//! completed, a large frame cut) is put together in a private buffer first.
 //!
 //! Nothing waits. While no buffer is free nothing is read, and the kernel's queue of the interface
 //! (`txqueuelen` frames, 1,000 by default) fills; what it then drops the interface counts.

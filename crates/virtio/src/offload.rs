@@ -10,7 +10,7 @@
 //!   (read once)   │                                ├▶ Completed  complete ─▶ frame::Completing
 //!                 └▶ DropReason                    └▶ Cut        Segments ─▶ frame::Completing …
 //!
-//!   frames of one burst ─▶ Candidate ─▶ Train      joined into a large frame for a guest
+//!   frames of one burst ─▶ Candidate ─▶ Train      joined into a large frame for who takes such
 //! ```
 //!
 //! **What is private.** A frame's [`Header`](frame::Header) holds its first 64 bytes, which is

@@ -10,10 +10,14 @@
 //! ring during the call that wakes it, so that the ring is empty before a large frame leaves; and
 //! with one queue to send, both ways end in the same. Both pass by the queueing discipline.
 //!
+//! (A veth's other end may still mix them up that has `rx-gro-list` or `rx-udp-gro-forwarding` on,
+//! `veth_skb_is_eligible_for_gro` in drivers/net/veth.c; both are off by default.)
+//!
 //! An interface that does not cut itself (any more) refuses: the kernel would have to cut, which
 //! this way of sending excludes (`__dev_direct_xmit`, net/core/dev.c). So it is when an XDP program
-//! is attached to a veth's other end (`veth_fix_features`, drivers/net/veth.c), which must not get
-//! partial checksums. Such a frame is cut by the switch, and so are some after it.
+//! is attached to a veth's other end (`veth_fix_features`, same file), which must not get
+//! partial checksums. Such a frame is cut by the switch, and so are some after it: each that is tried
+//! shows among the frames that the interface says it has dropped on the way out.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -30,29 +34,56 @@ const MOST_BYTES: usize = 65_535;
 /// Most large frames that are not tried after one was refused.
 const MOST_SPARED: u32 = 1_024;
 
-/// The packet socket.
+/// The packet socket, and what the interface has refused: of IPv4 and IPv6 apart, for it may cut one
+/// and not the other.
 #[derive(Debug)]
 pub(crate) struct LargeFrames {
     socket: OwnedFd,
-    /// So many are not tried.
-    to_spare: u32,
+    pub(super) refusals: [Refusals; 2],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Refusals {
+    /// So many frames are not tried.
+    pub(super) to_spare: u32,
     /// As many as were not tried after the last refusal.
-    spared: u32,
+    pub(super) spared: u32,
 }
 
 impl LargeFrames {
     /// By a socket that is bound to the interface and does not wait.
-    pub(crate) const fn new(socket: OwnedFd) -> Self {
-        Self { socket, to_spare: 0, spared: 0 }
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket, refusals: Default::default() }
     }
 
-    fn send(&mut self, frame: &Gathered<'_>) -> Result<(), DropReason> {
-        if frame.write_to(self.socket.as_fd()).is_ok() {
-            self.spared = 0;
-            return Ok(());
+    fn refusals(&mut self, head: &[u8]) -> &mut Refusals {
+        let is_v6 = [12, 16].iter().any(|&at| head.get(at..at + 2) == Some(&[0x86, 0xdd]));
+        &mut self.refusals[usize::from(is_v6)]
+    }
+
+    /// Says whether a frame with this head is to be cut by the switch, and counts it then.
+    fn spares(&mut self, head: &[u8]) -> bool {
+        let refusals = self.refusals(head);
+        let spares = refusals.to_spare > 0;
+        refusals.to_spare = refusals.to_spare.saturating_sub(1);
+        spares
+    }
+
+    fn send(&mut self, head: &[u8], frame: &Gathered<'_>) -> Result<(), DropReason> {
+        let error = frame.write_to(self.socket.as_fd()).err();
+        let refusals = self.refusals(head);
+        match error.map(|error| error.raw_os_error()) {
+            None => {
+                *refusals = Refusals::default();
+                return Ok(());
+            }
+            // This frame's fault, or too much on its way.
+            Some(Some(libc::EFAULT | libc::EINVAL | libc::EAGAIN)) => {}
+            Some(_) => {
+                refusals.spared = (refusals.spared * 2).clamp(1, MOST_SPARED);
+                refusals.to_spare = refusals.spared;
+            }
         }
-        self.spared = (self.spared * 2).clamp(1, MOST_SPARED);
-        self.to_spare = self.spared;
         Err(DropReason::OffloadUnfit)
     }
 }
@@ -84,13 +115,12 @@ impl XdpQueue {
         if frame.length_bytes() > LARGE_NET_HEADER_BYTES + MOST_BYTES {
             return Err(DropReason::OffloadUnfit);
         }
-        if large.to_spare > 0 {
-            large.to_spare -= 1;
+        if large.spares(head) {
             return Err(DropReason::OffloadUnfit);
         }
         self.flush();
         match &mut self.large {
-            Some(large) if self.socket.tx.pending() == 0 => large.send(frame),
+            Some(large) if self.socket.tx.pending() == 0 => large.send(head, frame),
             Some(_) | None => Err(DropReason::OffloadUnfit),
         }
     }

@@ -112,10 +112,14 @@ fn deliver_cut(
     tally: &mut Tally,
 ) -> Result<(), QueueFault> {
     let cut = pieces.segmentation();
-    if pieces.frames_left() > 1 && queue.receiver_of_large().takes(cut.kind, cut.has_cwr) {
+    let (net_header, whole) = pieces.whole();
+    let piece_bytes = whole.head().len() - frame.tag_bytes() + usize::from(cut.size.get());
+    if pieces.frames_left() > 1
+        && piece_bytes <= queue.traits.limit_bytes as usize
+        && queue.receiver_of_large().takes(cut.kind, cut.has_cwr)
+    {
         let length_bytes = frame.length_bytes();
-        let (net_header, whole) = pieces.whole();
-        match queue.depart_joined(net_header, length_bytes, whole) {
+        match queue.depart_large(net_header, length_bytes, whole) {
             Err(Undelivered::Dropped(DropReason::OffloadUnfit)) => {}
             outcome => return tally.note(outcome, length_bytes - frame.tag_bytes()),
         }

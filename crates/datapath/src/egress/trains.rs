@@ -183,8 +183,8 @@ impl Trains {
     }
 }
 
-/// Sends the frames of a train as one. If the guest has too few buffers for that, they leave one
-/// by one, as many as there are buffers for.
+/// Sends the frames of a train as one. If the guest has too few buffers for that, or the interface
+/// does not take it, they leave one by one, as many as there is room for.
 fn send_train(
     sending: &mut Sending<'_, '_>,
     train: &mut Train,
@@ -208,7 +208,7 @@ fn send_train(
     let head_bytes = head.len();
     let payload = |at: usize| leaving(burst, &orders[at]).payload(head_bytes);
     let joined = Joined::new(head, places().filter_map(payload));
-    match sending.queue.depart_joined(net_header, length_bytes, joined) {
+    match sending.queue.depart_large(net_header, length_bytes, joined) {
         Ok(()) => {
             for at in places() {
                 sending.tally.note(Ok(()), sending.length_bytes(at))?;

@@ -42,7 +42,7 @@ impl Queue {
         }
     }
 
-    /// Who takes large frames that are put together here, or cuts them.
+    /// What the far side takes of large frames that are put together here, or would be cut here.
     #[inline]
     pub(crate) fn receiver_of_large(&self) -> Receiver {
         match &self.kind {
@@ -86,9 +86,9 @@ impl Queue {
         }
     }
 
-    /// The same for a large frame of `length_bytes` bytes that was put together, for a
-    /// [receiver](Self::receiver_of_large) that takes such.
-    pub(crate) fn depart_joined<'a>(
+    /// The same for a large frame of `length_bytes` bytes, for a [receiver](Self::receiver_of_large)
+    /// that takes such. An interface that does not take this one says [`DropReason::OffloadUnfit`].
+    pub(crate) fn depart_large<'a>(
         &mut self,
         net_header: NetHeader,
         length_bytes: usize,

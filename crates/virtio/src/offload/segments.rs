@@ -95,10 +95,13 @@ impl<'a> Segments<'a> {
         // The longest frame's lengths fit their fields.
         let network_bytes = head_bytes - layers.network + size.min(payload_bytes);
         u16::try_from(network_bytes).ok()?;
-        let template = head.bytes();
         let mut pseudo = Sum::ZERO;
-        pseudo.add_apart(layers.addresses(template));
+        pseudo.add_apart(layers.addresses(head.bytes()));
         pseudo.add_number(u16::from(layers.protocol));
+        if kind.is_tcp() {
+            tell_lengths(head.bytes_mut(), &layers, pseudo, payload_bytes);
+        }
+        let template = head.bytes();
         Some(Self {
             template,
             layers,
@@ -118,8 +121,8 @@ impl<'a> Segments<'a> {
         self.segmentation
     }
 
-    /// The large frame itself, for somebody else to cut as this net header says. None of it may have
-    /// been cut.
+    /// The large frame itself, for somebody else to cut as this net header says: of TCP, with right
+    /// lengths and sums in its head, whatever its sender had there. None of it may have been cut.
     #[must_use]
     pub fn whole(&self) -> (NetHeader, Joined<'_, option::IntoIter<Reader<'a>>>) {
         let start = as_field(self.layers.transport);
@@ -227,6 +230,29 @@ impl<'a> Segments<'a> {
     /// Writes a 16-bit field of the current head.
     fn put(&mut self, at: usize, number: u16) {
         self.scratch[at..at + 2].copy_from_slice(&number.to_be_bytes());
+    }
+}
+
+/// Writes into a large TCP frame's head how long it is, and the sums that depend on it: nobody looks
+/// after those who do not cut it. One that is longer than a length can say is left as it is.
+fn tell_lengths(head: &mut [u8], layers: &Layers, mut pseudo: Sum, payload_bytes: usize) {
+    let Layers { version, network, transport, .. } = *layers;
+    let whole_bytes = head.len() + payload_bytes;
+    let Ok(network_bytes) = u16::try_from(whole_bytes - network) else { return };
+    let mut put = |at: usize, number: u16| {
+        head[at..at + 2].copy_from_slice(&number.to_be_bytes());
+    };
+    pseudo.add_number(as_field(whole_bytes - transport));
+    put(transport + TCP_CHECKSUM, pseudo.folded());
+    match version {
+        Version::V4 => {
+            put(network + 2, network_bytes);
+            put(network + 10, 0);
+            let mut sum = Sum::ZERO;
+            sum.add(&head[network..transport]);
+            head[network + 10..network + 12].copy_from_slice(&sum.checksum().to_be_bytes());
+        }
+        Version::V6 => put(network + 4, as_field(whole_bytes - network - IPV6_BYTES)),
     }
 }
 

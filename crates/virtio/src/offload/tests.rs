@@ -106,6 +106,32 @@ proptest! {
 }
 
 #[test]
+fn large_frame_that_is_not_cut_says_how_long_it_is_whatever_its_sender_said() {
+    for flow in [TCP4, Flow { is_v6: true, ..TCP4 }] {
+        let right = flow.partial(&payload(9_000));
+        let head_bytes = right.len() - 9_000;
+        let mut wrong = right.clone();
+        // IPv4's length and header checksum or IPv6's length; TCP's checksum.
+        let (length, checksum) = if flow.is_v6 { (14 + 4, 14 + 4) } else { (14 + 2, 14 + 10) };
+        for at in [length, checksum, flow.transport() + 16] {
+            wrong[at..at + 2].copy_from_slice(&[0xab, 0xcd]);
+        }
+        let frame = Received::new(&wrong);
+        let offload = frame.interpret(&flow.net_header(Some(1_400))).unwrap();
+        let (leaving, mut head) = (frame.leaving(None), Head::EMPTY);
+
+        let segments = Segments::new(&offload, &leaving, &mut head).unwrap();
+        let (net_header, mut whole) = segments.whole();
+
+        assert_eq!((net_header.gso_size, usize::from(net_header.hdr_len)), (1_400, head_bytes));
+        let sink = Sink::new(right.len());
+        let length_bytes = whole.copy_to(&mut sink.room());
+        assert_eq!(length_bytes, right.len());
+        assert!(sink.bytes(length_bytes) == right, "{flow:?}");
+    }
+}
+
+#[test]
 fn largest_frame_is_cut_whole() {
     let flow = Flow { is_v6: true, options: 0, ..TCP4 };
     let frame = Received::new(&flow.partial(&payload(65_515)));
