@@ -1,8 +1,9 @@
 //! Emulated QEMU guests with TCP: between two of them, and from one to a namespace behind a wire. The
 //! real driver on the real front end.
 //!
-//! Guests and systems run on both cores, without KVM and not pinned, so guests set the pace as much as
-//! the system does. On the Linux bridge they have taps with segmentation offload, as libvirt would give them.
+//! Guests and systems run on both cores, without KVM and not pinned, so guests set the pace as much
+//! as the system does. On the Linux bridge they have taps with segmentation offload, as libvirt would
+//! give them.
 
 use crate::bench::{Bench, LOAD_CORE, POLL_CORE, Spec, StealClock, Trouble};
 use crate::emulated::{self, Emulated};
@@ -148,8 +149,8 @@ fn spec(far: Far) -> Spec {
         better: Better::More,
         conditions: format!(
             "iperf3 for {SECONDS} s; QEMU without KVM, guests and systems on both cores and not \
-             pinned, adaptive polling, rings of 256, 1 queue pair, MTU 1500, features as QEMU and the system agree; Linux bridge: taps \
-             with vnet_hdr, segmentation offload on"
+             pinned, adaptive polling, rings of 256, 1 queue pair, MTU 1500, features as QEMU and the \
+             system agree; Linux bridge: taps with vnet_hdr, segmentation offload on"
         ),
         goals,
     }

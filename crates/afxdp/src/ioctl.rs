@@ -190,7 +190,16 @@ impl Device {
         sys::set_option(fd, libc::SOL_PACKET, PACKET_QDISC_BYPASS, &1_i32)?;
         // Without it, fewer are on their way at a time.
         let _ = sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &LARGE_FRAME_BYTES);
-        sys::bind_packet(fd, self.index)?;
+        let address = libc::sockaddr_ll {
+            sll_family: u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?,
+            sll_protocol: 0,
+            sll_ifindex: i32::try_from(self.index).map_err(io::Error::other)?,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        sys::bind(fd, &address)?;
         Ok(socket)
     }
 

@@ -131,7 +131,7 @@ impl Socket {
             sxdp_queue_id: place.queue,
             sxdp_shared_umem_fd: shared,
         };
-        Ok(sys::bind_xdp(socket.fd.as_fd(), &address).map(|()| socket))
+        Ok(sys::bind(socket.fd.as_fd(), &address).map(|()| socket))
     }
 
     fn with_rings(fd: OwnedFd) -> io::Result<Self> {

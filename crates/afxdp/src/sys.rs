@@ -34,6 +34,8 @@ unsafe impl Plain for libc::xdp_mmap_offsets {}
 unsafe impl Plain for libc::xdp_statistics {}
 // SAFETY: `repr(C)` and integers only, as declared by libc.
 unsafe impl Plain for libc::sockaddr_xdp {}
+// SAFETY: `repr(C)` and integers only, as declared by libc.
+unsafe impl Plain for libc::sockaddr_ll {}
 // SAFETY: `repr(C)` and integers only, below.
 unsafe impl Plain for PacketMembership {}
 
@@ -91,23 +93,11 @@ pub(crate) fn get_option<T: Plain>(fd: BorrowedFd<'_>, level: c_int, name: c_int
     Ok(unsafe { value.assume_init() })
 }
 
-/// bind(2) of an AF_XDP socket.
-pub(crate) fn bind_xdp(fd: BorrowedFd<'_>, address: &libc::sockaddr_xdp) -> io::Result<()> {
+/// bind(2) to an address of the socket's family.
+pub(crate) fn bind<T: Plain>(fd: BorrowedFd<'_>, address: &T) -> io::Result<()> {
     let place = ptr::from_ref(address).cast::<libc::sockaddr>();
-    // SAFETY: `place` points to a live `sockaddr_xdp` of the size that is given.
-    check(unsafe { libc::bind(fd.as_raw_fd(), place, size_of::<libc::sockaddr_xdp>()) })?;
-    Ok(())
-}
-
-/// bind(2) of a packet socket to an interface, for no protocol.
-pub(crate) fn bind_packet(fd: BorrowedFd<'_>, interface_index: u32) -> io::Result<()> {
-    // SAFETY: integers only, for which zero is a value.
-    let mut address = unsafe { mem::zeroed::<libc::sockaddr_ll>() };
-    address.sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
-    address.sll_ifindex = c_int::try_from(interface_index).map_err(io::Error::other)?;
-    let place = ptr::from_ref(&address).cast::<libc::sockaddr>();
-    // SAFETY: `place` points to a live `sockaddr_ll` of the size that is given.
-    check(unsafe { libc::bind(fd.as_raw_fd(), place, size_of::<libc::sockaddr_ll>()) })?;
+    // SAFETY: `place` points to a live structure of the size that is given, which the kernel only reads.
+    check(unsafe { libc::bind(fd.as_raw_fd(), place, size_of::<T>()) })?;
     Ok(())
 }
 

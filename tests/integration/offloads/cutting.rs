@@ -27,6 +27,14 @@ fn config() -> String {
     guests(&["vm"]) + &interface("up", UPLINK)
 }
 
+/// A switch with this setting of the uplink's port, and the host behind it.
+fn start(wire: &Wire, setting: &str) -> (Switch, PacketSocket) {
+    let switch = Switch::in_namespace(Some(&wire.namespace), &(config() + setting));
+    let socket = wire.socket();
+    socket.prepare_for_offloads();
+    (switch, socket)
+}
+
 fn plug_in(switch: &Switch) -> FrontEnd {
     FrontEnd::plug_in_as(&switch.path("vm.sock"), merging(ASKS))
 }
@@ -64,9 +72,7 @@ fn assert_in_order(switch: &Switch, guest: &mut FrontEnd, socket: &PacketSocket,
 #[test]
 fn large_frames_leave_whole_and_in_order_also_after_a_take_over() {
     let wire = Wire::new();
-    let mut switch = Switch::in_namespace(Some(&wire.namespace), &config());
-    let socket = wire.socket();
-    socket.prepare_for_offloads();
+    let (mut switch, socket) = start(&wire, "");
     let mut guest = plug_in(&switch);
     assert_in_order(&switch, &mut guest, &socket, true);
 
@@ -82,18 +88,14 @@ fn large_frames_leave_whole_and_in_order_also_after_a_take_over() {
 fn large_frames_are_cut_here_for_interfaces_that_do_not() {
     let wire = Wire::new();
     wire.switch_off(UPLINK, "tso");
-    let switch = Switch::in_namespace(Some(&wire.namespace), &config());
-    let socket = wire.socket();
-    socket.prepare_for_offloads();
+    let (switch, socket) = start(&wire, "");
     assert_in_order(&switch, &mut plug_in(&switch), &socket, false);
 }
 
 #[test]
 fn large_frames_are_cut_here_when_the_interface_stops_doing_it() {
     let wire = Wire::new();
-    let switch = Switch::in_namespace(Some(&wire.namespace), &config());
-    let socket = wire.socket();
-    socket.prepare_for_offloads();
+    let (switch, socket) = start(&wire, "");
     let mut guest = plug_in(&switch);
     assert_in_order(&switch, &mut guest, &socket, true);
 
@@ -106,10 +108,7 @@ fn large_frames_are_cut_here_when_the_interface_stops_doing_it() {
 #[test]
 fn large_frames_are_cut_here_for_a_port_without_offloads() {
     let wire = Wire::new();
-    let config = config() + "offloads = false\n";
-    let switch = Switch::in_namespace(Some(&wire.namespace), &config);
-    let socket = wire.socket();
-    socket.prepare_for_offloads();
+    let (switch, socket) = start(&wire, "offloads = false\n");
     assert_in_order(&switch, &mut plug_in(&switch), &socket, false);
 }
 
@@ -144,9 +143,7 @@ fn pieces_longer_than_the_mtu_are_dropped_whoever_would_cut_them() {
 /// Sends frames to a port with this setting whose pieces are just too long, and just short enough.
 fn drop_too_long(setting: &str, mtu: usize) {
     let wire = Wire::new();
-    let switch = Switch::in_namespace(Some(&wire.namespace), &(config() + setting));
-    let socket = wire.socket();
-    socket.prepare_for_offloads();
+    let (switch, socket) = start(&wire, setting);
     let mut guest = plug_in(&switch);
     // Options that are behind the bytes which the switch has looked at when the frame came in.
     let flow = Flow { is_v6: true, options: 10, ..FLOW };
