@@ -35,7 +35,7 @@ mod send;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use frame::{Burst, DropReason, SegmentRange};
+use frame::{Burst, DropReason, Intake, SegmentRange};
 use serde::{Deserialize, Serialize};
 
 use crate::chunks::{Chunk, Part};
@@ -152,9 +152,9 @@ impl XdpQueue {
     fn take(&self, descriptor: &Descriptor, burst: &mut Burst) -> Result<(), DropReason> {
         let Descriptor { address, length_bytes, .. } = *descriptor;
         let umem = self.part.umem();
-        burst.push_with(|frame, segments| {
+        burst.push_with(|header, _, segments| {
             let mut is_inside = true;
-            let parsed = frame.header.read(|first| {
+            let parsed = header.read(|first| {
                 let count = umem.read(address, length_bytes, first);
                 is_inside = count.is_some();
                 count.unwrap_or_default()
@@ -163,7 +163,6 @@ impl XdpQueue {
                 return Err(DropReason::Oversized);
             }
             parsed?;
-            let header = &frame.header;
             let taken = u32::try_from(header.taken_bytes()).map_err(|_| DropReason::Oversized)?;
             let rest = length_bytes.saturating_sub(taken);
             let start = u32::try_from(segments.len()).map_err(|_| DropReason::Oversized)?;
@@ -172,10 +171,11 @@ impl XdpQueue {
                 segments.push(segment.ok_or(DropReason::Oversized)?);
             }
             let tag_bytes = if header.tag().is_some() { 4 } else { 0 };
-            frame.segments = SegmentRange { start, count: u32::from(rest > 0) };
-            frame.length_bytes = length_bytes - tag_bytes;
-            frame.token = chunk_of(address);
-            Ok(())
+            Ok(Intake {
+                segments: SegmentRange { start, count: u32::from(rest > 0) },
+                length_bytes: length_bytes - tag_bytes,
+                token: chunk_of(address),
+            })
         })
     }
 

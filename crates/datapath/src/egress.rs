@@ -138,7 +138,7 @@ fn send(
     let mut fault = None;
     for (at, order) in orders.iter().enumerate() {
         if is_read && let Some(next) = orders.get(at + 1) {
-            let segments = burst.segments_of(&burst.frames[next.frame]);
+            let segments = burst.segments_of(&burst.frames[next.frame()]);
             segments.iter().take(1).for_each(frame::Segment::prefetch);
         }
         if let Err(found) = deliver(queue, burst, order, &mut tally) {
@@ -161,7 +161,7 @@ fn refuse_unwanted(queue: &mut Queue, burst: &Burst) {
     let Some(filter) = &queue.filter else { return };
     let before = queue.orders.len();
     queue.orders.retain(|order| {
-        let destination = burst.frames[order.frame].header.destination();
+        let destination = burst.frames[order.frame()].header.destination();
         filter.wants(destination, order.tag.map(VlanTag::vid))
     });
     let refused = before - queue.orders.len();
@@ -173,7 +173,7 @@ fn refuse_unwanted(queue: &mut Queue, burst: &Burst) {
 /// Lets the queue get ready for its orders.
 #[inline]
 fn prepare(queue: &mut Queue, burst: &Burst, orders: &[Order]) {
-    let length_bytes = |order: &Order| burst.frames[order.frame].length_bytes as usize;
+    let length_bytes = |order: &Order| burst.frames[order.frame()].length_bytes as usize;
     queue.prepare(orders.len(), orders.iter().map(length_bytes).sum());
 }
 
@@ -185,7 +185,7 @@ fn send_or_exchange(
     head: &mut Head,
     exchanged: &mut Vec<Option<Chunk>>,
 ) -> Option<QueueFault> {
-    let payload = |order: &Order| burst.segments_of(&burst.frames[order.frame]);
+    let payload = |order: &Order| burst.segments_of(&burst.frames[order.frame()]);
     // What one ingress brought lies in one place: all of a burst but for hand-overs.
     let is_read =
         queue.orders.first().is_none_or(|order| !order.is_only || !queue.keeps(payload(order)));
@@ -203,7 +203,7 @@ fn deliver_or_exchange(
     exchanged: &mut Vec<Option<Chunk>>,
     tally: &mut Tally,
 ) -> Result<(), QueueFault> {
-    let frame = &burst.frames[order.frame];
+    let frame = &burst.frames[order.frame()];
     let is_ready = frame.offload.is_none() && frame.length_bytes <= queue.traits.limit_bytes;
     if !order.is_only || !is_ready {
         return deliver_apart(queue, burst, order, head, tally);
@@ -216,7 +216,7 @@ fn deliver_or_exchange(
             if exchanged.is_empty() {
                 exchanged.resize(burst.frames.len(), None);
             }
-            exchanged[order.frame] = replacement;
+            exchanged[order.frame()] = replacement;
         }
     });
     tally.note(outcome, frame.length_bytes as usize)

@@ -69,7 +69,6 @@ impl PollThread {
     /// the same way leave by the same queue, if their port has only one.
     fn decide(&mut self, index: u16, now: Seconds) {
         self.work.loans.clear();
-        self.work.loans.resize(self.work.burst.frames.len(), NOT_LENT);
         self.work.flood_copies_left = FLOOD_COPIES_PER_TURN;
         self.work.flood_bytes_left = FLOOD_BYTES_PER_TURN;
         let Some(queue) = self.queues.get_mut(index) else { return };
@@ -165,20 +164,15 @@ impl PollThread {
         self.work.borrowers = 0;
         let Some(queue) = self.queues.get_mut(index) else { return };
         let Work { burst, loans, exchanged, .. } = &mut self.work;
-        let frames = burst.frames.iter().zip(loans);
-        let frames = frames.map(|(frame, loan)| (frame.token, *loan == NOT_LENT));
-        if exchanged.is_empty() {
-            for (token, is_here) in frames {
-                if is_here {
-                    queue.complete(token);
-                }
-            }
+        let is_here = |at: usize| loans.get(at).is_none_or(|&loan| loan == NOT_LENT);
+        let tokens = burst.frames.iter().map(|frame| frame.token);
+        if loans.is_empty() && exchanged.is_empty() {
+            queue.complete_all(tokens);
         } else {
-            for ((token, is_here), replacement) in frames.zip(exchanged.drain(..)) {
-                if is_here {
-                    queue.complete_lent(token, replacement);
-                }
+            for (at, token) in tokens.enumerate().filter(|&(at, _)| is_here(at)) {
+                queue.complete_lent(token, exchanged.get(at).copied().flatten());
             }
+            exchanged.clear();
         }
         queue.release_ingress();
     }

@@ -52,7 +52,7 @@ impl PollThread {
             && let Some(queue) = self.queues.get_mut(place)
         {
             queue.ordered_copies += 1;
-            queue.orders.push(Order { frame: arrival.at, tag, is_only: true });
+            queue.orders.push(Order::new(arrival.at, tag, true));
             return Ok(());
         }
         match forward.egress {
@@ -151,7 +151,7 @@ impl PollThread {
                 && let Some(queue) = queues.get_mut(place)
             {
                 let tag = bridge.egress_tag(slot, forward);
-                let order = Order { frame: at, tag, is_only: false };
+                let order = Order::new(at, tag, false);
                 queue.order(order, 1, place, &mut work.touched);
             }
         }
@@ -191,7 +191,7 @@ impl PollThread {
             && let Some(queue) = queues.get_mut(place)
         {
             let tag = bridge.egress_tag(slot, forward);
-            let order = Order { frame: at, tag, is_only: true };
+            let order = Order::new(at, tag, true);
             queue.order(order, uncounted, place, &mut work.touched);
             return Some(Direct { place, tag });
         }
@@ -211,6 +211,9 @@ impl PollThread {
         let Some(queue) = queues.get_mut(index) else { return false };
         if !queue.loans.has_credit(usize::from(thread)) || !link.has_room(segments.len()) {
             return false;
+        }
+        if work.loans.is_empty() {
+            work.loans.resize(work.burst.frames.len(), NOT_LENT);
         }
         if work.loans[at] == NOT_LENT {
             let Some(loan) = queue.loans.open(frame.token) else { return false };

@@ -27,12 +27,28 @@ pub(crate) use kind::{Kind, Receiveq, RingState, Transmitq, Undelivered};
 /// One copy that is to leave by a queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
-    /// Its frame's place in the burst.
-    pub(crate) frame: usize,
+    /// Its frame's place in the burst: small, since orders are written for every frame.
+    frame: u16,
     /// The tag it leaves with.
     pub(crate) tag: Option<VlanTag>,
     /// There is no other copy of its frame: an interface's queue may have the chunk it lies in.
     pub(crate) is_only: bool,
+}
+
+impl Order {
+    /// The order of a copy of the frame at this place in the burst.
+    #[inline]
+    pub(crate) const fn new(frame: usize, tag: Option<VlanTag>, is_only: bool) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "below BURST_FRAMES")]
+        let frame = frame as u16;
+        Self { frame, tag, is_only }
+    }
+
+    /// Its frame's place in the burst.
+    #[inline]
+    pub(crate) const fn frame(&self) -> usize {
+        self.frame as usize
+    }
 }
 
 /// One queue of one port, owned by one poll thread.
@@ -172,6 +188,17 @@ impl Queue {
             Kind::Guest { .. } => {}
             Kind::Interface(queue) => queue.complete(token),
             Kind::Tap(queue, _) => queue.complete(token),
+        }
+    }
+
+    /// The same for all of these.
+    #[inline]
+    pub(crate) fn complete_all(&mut self, tokens: impl Iterator<Item = u64>) {
+        match &mut self.kind {
+            Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.complete_all(tokens),
+            Kind::Guest { .. } => {}
+            Kind::Interface(queue) => tokens.for_each(|token| queue.complete(token)),
+            Kind::Tap(queue, _) => tokens.for_each(|token| queue.complete(token)),
         }
     }
 

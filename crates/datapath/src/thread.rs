@@ -53,7 +53,7 @@ pub(crate) struct Work {
     pub(crate) burst: Burst,
     /// The first half of each frame's decision, if the burst has several trains.
     pub(crate) classified: Vec<Result<Classified, DropReason>>,
-    /// The loan of each frame of the burst, or [`NOT_LENT`].
+    /// By frame of the burst: its loan, or [`NOT_LENT`]. Empty if none is lent.
     pub(crate) loans: Vec<u32>,
     /// By frame of the burst: the chunk that takes the place of its own, which another queue kept.
     /// Empty if that happened to none, as always between guests; and between bursts.

@@ -30,7 +30,7 @@ mod offload;
 mod segment;
 
 pub use address::{InvalidVlanId, MacAddr, ParseMacAddrError, VlanId, VlanTag};
-pub use burst::{BURST_BYTES, BURST_FRAMES, Burst, Frame, Origin, SegmentRange};
+pub use burst::{BURST_BYTES, BURST_FRAMES, Burst, Frame, Frames, Intake, Origin, SegmentRange};
 pub use checksum::Sum;
 pub use completing::{Completing, Place, Zero};
 pub use drop_reason::{Direction, DropCounts, DropReason};

@@ -99,6 +99,17 @@ impl Offload {
         matches!(self.checksum, Checksum::Unknown)
     }
 
+    /// Most frames that a wire gets of one of so many bytes: one, unless it is to be cut.
+    #[must_use]
+    #[inline]
+    pub const fn most_wire_frames(&self, length_bytes: u32) -> u32 {
+        match self.segmentation {
+            None => 1,
+            // Headers count as payload, for TCP's options are not always known.
+            Some(cut) => length_bytes.div_ceil(cut.size.get() as u32),
+        }
+    }
+
     /// Length of the longest piece of a frame that is to be cut, in bytes, without tag and options
     /// of TCP, which are not always known.
     #[must_use]

@@ -19,8 +19,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use frame::{
-    BURST_BYTES, BURST_FRAMES, Burst, Completing, DropReason, Gathered, Joined, Outgoing, Reader,
-    Segment, SegmentRange,
+    BURST_BYTES, BURST_FRAMES, Burst, Completing, DropReason, Gathered, Intake, Joined, Outgoing,
+    Reader, Segment, SegmentRange,
 };
 use virtio::offload::{NetHeader, Sender, interpret};
 
@@ -117,14 +117,14 @@ impl TapQueue {
         if received_bytes > MOST_BYTES {
             return Err(OVERSIZED);
         }
-        burst.push_with(|frame, segments| {
+        burst.push_with(|header, offload, segments| {
             let whole = self.buffers.segment(number, 0, received_bytes).ok_or(OVERSIZED)?;
-            frame.header.read(|first| copy(whole, first))?;
-            let taken_bytes = frame.header.taken_bytes();
-            let length_bytes = received_bytes - (taken_bytes - frame.header.length_bytes());
+            header.read(|first| copy(whole, first))?;
+            let taken_bytes = header.taken_bytes();
+            let length_bytes = received_bytes - (taken_bytes - header.length_bytes());
             let net_header = self.net_header(number).ok_or(DropReason::NetHeaderIncomplete)?;
-            frame.offload = interpret(&net_header, self.sender, &frame.header, length_bytes)?;
-            if frame.offload.is_too_long(length_bytes) {
+            *offload = interpret(&net_header, self.sender, header, length_bytes)?;
+            if offload.is_too_long(length_bytes) {
                 return Err(OVERSIZED);
             }
             let start = u32::try_from(segments.len()).map_err(|_| OVERSIZED)?;
@@ -133,10 +133,11 @@ impl TapQueue {
                 let rest = self.buffers.segment(number, taken_bytes, rest_bytes);
                 segments.push(rest.ok_or(OVERSIZED)?);
             }
-            frame.segments = SegmentRange { start, count: u32::from(rest_bytes > 0) };
-            frame.length_bytes = u32::try_from(length_bytes).map_err(|_| OVERSIZED)?;
-            frame.token = number as u64;
-            Ok(())
+            Ok(Intake {
+                segments: SegmentRange { start, count: u32::from(rest_bytes > 0) },
+                length_bytes: u32::try_from(length_bytes).map_err(|_| OVERSIZED)?,
+                token: number as u64,
+            })
         })
     }
 

@@ -152,6 +152,25 @@ impl<R: Ring> Chains<R> {
         self.memory.check_alive()
     }
 
+    /// The chain at `next`, which is available, if it is what most are: a single buffer of the wanted
+    /// kind, of at least one byte, in the region in which the last one was found. All others are for
+    /// [`walk`](Self::walk).
+    #[inline(always)]
+    pub(crate) fn single(
+        &self,
+        published: R::Position,
+        next: R::Position,
+        wanted: Wanted,
+    ) -> Option<(R::Head, Piece)> {
+        let (head, descriptor) = self.ring.single(published, next)?;
+        let Descriptor { address, length_bytes, flags, .. } = descriptor;
+        let kind = if wanted == Wanted::Readable { 0 } else { DESCRIPTOR_WRITE };
+        if flags & (DESCRIPTOR_WRITE | DESCRIPTOR_INDIRECT) != kind {
+            return None;
+        }
+        Some((head, self.memory.piece(address, length_bytes)?))
+    }
+
     /// Walks the chain at `next` and hands the pieces of its wanted buffers to `sink`. `None` if
     /// there is none after all. Up to `published` chains went back to the driver.
     ///

@@ -24,8 +24,37 @@ pub(crate) const MAX_NET_HEADER_BYTES: usize = 12;
 /// # Safety
 ///
 /// The memory map that the pieces were translated with lives.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn copy_first(
+    pieces: &[Piece],
+    net_header_bytes: usize,
+    net_header: &mut [u8; MAX_NET_HEADER_BYTES],
+    first: &mut [u8; HEADER_BYTES],
+) -> usize {
+    if let [piece, ..] = pieces
+        && piece.length_bytes as usize >= MAX_NET_HEADER_BYTES + HEADER_BYTES
+    {
+        let from = piece.host.0.cast_const();
+        // As most frames lie. SAFETY: the piece has as many readable bytes as both together, by
+        // `Translator::translate`; a net header is at most `MAX_NET_HEADER_BYTES` long, and private
+        // memory does not overlap the guest's.
+        unsafe { ptr::copy_nonoverlapping(from, net_header.as_mut_ptr(), MAX_NET_HEADER_BYTES) };
+        let from = from.wrapping_add(net_header_bytes.min(MAX_NET_HEADER_BYTES));
+        // SAFETY: as above.
+        unsafe { ptr::copy_nonoverlapping(from, first.as_mut_ptr(), HEADER_BYTES) };
+        return HEADER_BYTES;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { copy_first_of_parts(pieces, net_header_bytes, net_header, first) }
+}
+
+/// The same however the front is cut.
+///
+/// # Safety
+///
+/// As [`copy_first`].
+#[inline(never)]
+unsafe fn copy_first_of_parts(
     pieces: &[Piece],
     net_header_bytes: usize,
     net_header: &mut [u8; MAX_NET_HEADER_BYTES],

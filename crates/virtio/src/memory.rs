@@ -209,6 +209,13 @@ impl Translator {
         Ok(())
     }
 
+    /// A buffer as one piece, if it lies wholly in the region in which the last address was found.
+    #[inline(always)]
+    pub(crate) fn piece(&self, address: u64, length_bytes: u32) -> Option<Piece> {
+        let host = self.last.resolve(address, u64::from(length_bytes))?;
+        (length_bytes > 0).then_some(Piece { host, length_bytes })
+    }
+
     /// Where `length_bytes` at a guest address lie, if wholly inside one region.
     #[inline]
     pub(crate) fn resolve(&mut self, address: u64, length_bytes: u32) -> Option<HostAddress> {
@@ -235,8 +242,8 @@ impl Translator {
         if length_bytes == 0 {
             return Ok(());
         }
-        if let Some(host) = self.last.resolve(address, u64::from(length_bytes)) {
-            sink(Piece { host, length_bytes });
+        if let Some(piece) = self.piece(address, length_bytes) {
+            sink(piece);
             return Ok(());
         }
         self.translate_slowly(address, length_bytes, &mut sink)

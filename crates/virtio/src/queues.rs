@@ -78,6 +78,12 @@ impl TransmitQueue {
         either!(&mut self.0, queue => queue.complete(token));
     }
 
+    /// The same for all of these.
+    #[inline]
+    pub fn complete_all(&mut self, tokens: impl Iterator<Item = u64>) {
+        either!(&mut self.0, queue => tokens.for_each(|token| queue.complete(token)));
+    }
+
     /// Gives the completed prefix back to the driver, visible at once. True if the driver asked
     /// to be notified of that.
     pub fn release(&mut self) -> bool {

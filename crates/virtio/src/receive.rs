@@ -208,13 +208,14 @@ impl<R: Ring> Receive<R> {
     }
 
     /// Walks one more chain, which a frame needs.
+    #[inline(never)]
     fn walk_one_more(&mut self) -> Result<Walked<R::Head>, Refusal> {
         self.ahead.make_room();
         self.walk_next()?.ok_or(Refusal::NoBuffer)
     }
 
     /// Walks the next chain, if one is available.
-    #[inline]
+    #[inline(always)]
     fn walk_next(&mut self) -> Result<Option<Walked<R::Head>>, QueueFault> {
         if self.seen_available == 0 {
             self.seen_available = self.chains.ring.available(self.published, self.walked)?;
@@ -224,6 +225,20 @@ impl<R: Ring> Receive<R> {
         }
         // The next burst's descriptors, by the time they are needed.
         self.chains.ring.prefetch_chain(self.walked, PREFETCH_DISTANCE);
+        let single = self.chains.single(self.published, self.walked, Wanted::Writable);
+        if let Some((head, piece)) = single
+            && self.ahead.pieces.len() < MAX_PIECES
+        {
+            prefetch_for_writing(piece.host, piece.length_bytes);
+            self.ahead.pieces.push(piece);
+            return Ok(Some(self.note(head, piece.length_bytes as usize, 1)));
+        }
+        self.walk_chain()
+    }
+
+    /// The same for a chain of any kind.
+    #[inline(never)]
+    fn walk_chain(&mut self) -> Result<Option<Walked<R::Head>>, QueueFault> {
         let pieces = &mut self.ahead.pieces;
         let mut room_bytes = 0usize;
         let (published, next) = (self.published, self.walked);
@@ -245,12 +260,17 @@ impl<R: Ring> Receive<R> {
                 return Err(fault);
             }
         };
-        let descriptors = walked.descriptors;
+        Ok(Some(self.note(head, room_bytes, walked.descriptors)))
+    }
+
+    /// Notes that the next chain was walked, whose pieces are the last of `ahead`.
+    #[inline(always)]
+    fn note(&mut self, head: R::Head, room_bytes: usize, descriptors: u32) -> Walked<R::Head> {
         let chain = Walked { head, pieces_end: self.ahead.pieces.len(), room_bytes, descriptors };
         self.ahead.walked.push(chain);
         self.walked = self.chains.ring.after(self.walked, head);
         self.seen_available -= 1;
-        Ok(Some(chain))
+        chain
     }
 
     #[inline]

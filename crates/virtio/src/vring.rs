@@ -99,6 +99,14 @@ pub(crate) trait Ring: Debug + Sized {
         walk: &mut Walk<'_, Sink>,
     ) -> Result<Option<Self::Head>, QueueFault>;
 
+    /// The chain at `next` if it is there and a single descriptor, indirect or not; what else it may
+    /// be is for [`walk`](Self::walk) to say. Up to `published` chains went back to the driver.
+    fn single(
+        &self,
+        published: Self::Position,
+        next: Self::Position,
+    ) -> Option<(Self::Head, Descriptor)>;
+
     /// Asks the processor for the `count` chains from `next` on.
     fn prefetch_chains(&self, next: Self::Position, count: u16);
 

@@ -9,7 +9,9 @@
 
 use std::array;
 
-use frame::{Burst, Completing, DropReason, MAX_FRAME_BYTES, Room, SegmentRange, TAG_BYTES};
+use frame::{
+    Burst, Completing, DropReason, Intake, MAX_FRAME_BYTES, Room, SegmentRange, TAG_BYTES,
+};
 
 use super::XdpQueue;
 use crate::rings::Descriptor;
@@ -143,18 +145,18 @@ impl XdpQueue {
         let first = *jumbo.gathered.first().ok_or(TOO_LONG)?;
         let lengths = jumbo.gathered.iter().map(|buffer| buffer.length_bytes as usize);
         let frame_bytes: usize = lengths.sum();
-        burst.push_with(|frame, segments| {
+        burst.push_with(|header, _, segments| {
             let read = |place: &mut [u8; frame::HEADER_BYTES]| {
                 umem.read(first.address, first.length_bytes, place).unwrap_or_default()
             };
-            frame.header.read(read)?;
-            let tag_bytes = if frame.header.tag().is_some() { TAG_BYTES } else { 0 };
+            header.read(read)?;
+            let tag_bytes = if header.tag().is_some() { TAG_BYTES } else { 0 };
             let length_bytes = frame_bytes - tag_bytes;
             if length_bytes > MAX_FRAME_BYTES {
                 return Err(TOO_LONG);
             }
             let start = segments.len();
-            let mut skip = u32::try_from(frame.header.taken_bytes()).map_err(|_| TOO_LONG)?;
+            let mut skip = u32::try_from(header.taken_bytes()).map_err(|_| TOO_LONG)?;
             for buffer in &jumbo.gathered {
                 // Of no length, if the first buffer has nothing but the header: a frame that lies
                 // in one segment might be taken for one that lies in one chunk.
@@ -166,10 +168,8 @@ impl XdpQueue {
             let count = segments.len() - start;
             let [start, count, length_bytes] =
                 [start, count, length_bytes].map(|number| u32::try_from(number).unwrap_or(0));
-            frame.segments = SegmentRange { start, count };
-            frame.length_bytes = length_bytes;
-            frame.token = jumbo.token();
-            Ok(())
+            let segments = SegmentRange { start, count };
+            Ok(Intake { segments, length_bytes, token: jumbo.token() })
         })
     }
 

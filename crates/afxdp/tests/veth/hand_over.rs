@@ -184,7 +184,8 @@ fn jumbo_frame_that_had_come_in_part_is_whole_for_the_new_owner() {
         let mut burst = Burst::new();
         // What the kernel of the other end had to say comes first.
         while uplinks[0].0.receive(&mut burst, 1) > 0 {
-            burst.frames.drain(..).for_each(|frame| uplinks[0].0.complete(frame.token));
+            burst.frames.iter().for_each(|frame| uplinks[0].0.complete(frame.token));
+            burst.clear();
         }
 
         (pool, uplinks) = hand_over(pool, uplinks);

@@ -16,7 +16,7 @@ pub(super) fn deliver(
     head: &mut Head,
     tally: &mut Tally,
 ) -> Result<(), QueueFault> {
-    let frame = &burst.frames[order.frame];
+    let frame = &burst.frames[order.frame()];
     if !frame.offload.is_none() {
         return deliver_offloaded(queue, burst, order, head, tally);
     }
@@ -68,7 +68,7 @@ fn deliver_offloaded(
     head: &mut Head,
     tally: &mut Tally,
 ) -> Result<(), QueueFault> {
-    let frame = &burst.frames[order.frame];
+    let frame = &burst.frames[order.frame()];
     if frame.piece_bytes() > queue.traits.limit_bytes {
         return tally.note(Err(Undelivered::Dropped(DropReason::EgressOversized)), 0);
     }

@@ -56,7 +56,7 @@ struct Sending<'q, 'a> {
 
 impl Sending<'_, '_> {
     fn length_bytes(&self, at: usize) -> usize {
-        self.burst.frames[self.orders[at].frame].length_bytes as usize
+        self.burst.frames[self.orders[at].frame()].length_bytes as usize
     }
 
     /// Sends one frame by itself.
@@ -75,7 +75,7 @@ impl Sending<'_, '_> {
 
 /// The frame of an order.
 fn leaving<'a>(burst: &'a Burst, order: &Order) -> Leaving<'a> {
-    let frame = &burst.frames[order.frame];
+    let frame = &burst.frames[order.frame()];
     Leaving { header: &frame.header, tag: order.tag, segments: burst.segments_of(frame) }
 }
 
@@ -84,7 +84,7 @@ fn leaving<'a>(burst: &'a Burst, order: &Order) -> Leaving<'a> {
 pub(super) fn may_form(queue: &Queue, burst: &Burst) -> bool {
     queue.orders.len() > 1
         && queue.receiver_of_large().takes_large_tcp()
-        && queue.orders.iter().any(|order| burst.frames[order.frame].wire.is_some())
+        && queue.orders.iter().any(|order| burst.frames[order.frame()].wire.is_some())
 }
 
 impl Trains {
@@ -119,7 +119,7 @@ impl Trains {
 
     /// Adds a frame to the train that it belongs to, or begins one, or sends it.
     fn take(&mut self, sending: &mut Sending<'_, '_>, at: usize) -> Result<(), QueueFault> {
-        let frame = &sending.burst.frames[sending.orders[at].frame];
+        let frame = &sending.burst.frames[sending.orders[at].frame()];
         let (flow, wire) = (frame.header.flow_hash(), frame.wire);
         let belongs = |other: &Growing| other.flow == flow && other.wire == wire;
         let place = self.growing.iter().position(belongs);

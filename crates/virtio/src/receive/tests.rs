@@ -171,13 +171,27 @@ fn first_buffer_must_hold_the_header(ring: Features) {
 }
 
 fn readable_receive_buffer_is_a_fault(ring: Features) {
+    for before in [0, 1] {
+        let mut guest = guest(ring | MODERN);
+        for _ in 0..before {
+            guest.offer(&[1526]);
+            guest.deliver(&frame_of(60)).unwrap();
+        }
+        guest.driver.describe(before, Buffer::readable(guest.buffer, 1526));
+        guest.driver.make_available(before);
+
+        let refused = guest.deliver(&frame_of(60));
+
+        assert_eq!(refused, Err(Refusal::Fault(QueueFault::NotWritable { index: before })));
+    }
+}
+
+fn buffer_of_no_bytes_takes_nothing(ring: Features) {
     let mut guest = guest(ring | MODERN);
-    guest.driver.describe(0, Buffer::readable(guest.buffer, 1526));
-    guest.driver.make_available(0);
+    guest.offer(&[1526, 0]);
+    guest.deliver(&frame_of(60)).unwrap();
 
-    let refused = guest.deliver(&frame_of(60));
-
-    assert_eq!(refused, Err(Refusal::Fault(QueueFault::NotWritable { index: 0 })));
+    assert_eq!(guest.deliver(&frame_of(60)), Err(Refusal::TooSmall));
 }
 
 #[test]
@@ -252,6 +266,7 @@ over_both_rings! {
     queue_without_buffers_refuses,
     first_buffer_must_hold_the_header,
     readable_receive_buffer_is_a_fault,
+    buffer_of_no_bytes_takes_nothing,
     buffers_used_again_and_again_wrap_the_indices,
     endless_one_byte_buffers_are_refused_with_bounded_work,
     driver_with_event_index_is_told_once_for_a_burst,

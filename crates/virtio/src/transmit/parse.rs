@@ -4,7 +4,8 @@
 #![allow(unsafe_code)]
 
 use frame::{
-    Burst, DropReason, Frame, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, SegmentRange, TAG_BYTES,
+    Burst, DropReason, Header, Intake, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, Offload,
+    SegmentRange, TAG_BYTES,
 };
 
 use super::{MAX_PIECES, Taken, Transmit};
@@ -27,17 +28,16 @@ impl<R: Ring> Transmit<R> {
             if wire_frames >= BURST_WIRE_FRAMES {
                 break;
             }
-            if let Err(reason) = self.parse(taken, position.number(), burst) {
-                let net_header_bytes = self.net_header_bytes as u64;
-                burst.dropped.count(reason);
-                burst.dropped_bytes = burst
-                    .dropped_bytes
-                    .wrapping_add(taken.length_bytes.saturating_sub(net_header_bytes));
-                self.out[usize::from(position.number() & self.mask)].is_complete = true;
-            } else if let Some(frame) = burst.frames.last()
-                && frame.offload.segmentation.is_some()
-            {
-                wire_frames = wire_frames.saturating_add(frame.most_wire_frames());
+            match self.parse(taken, position.number(), burst) {
+                Ok(large) => wire_frames = wire_frames.saturating_add(large),
+                Err(reason) => {
+                    let net_header_bytes = self.net_header_bytes as u64;
+                    burst.dropped.count(reason);
+                    burst.dropped_bytes = burst
+                        .dropped_bytes
+                        .wrapping_add(taken.length_bytes.saturating_sub(net_header_bytes));
+                    self.out[usize::from(position.number() & self.mask)].is_complete = true;
+                }
             }
             let head = self.out[usize::from(position.number() & self.mask)].head;
             position = self.chains.ring.after(position, head);
@@ -56,16 +56,17 @@ impl<R: Ring> Transmit<R> {
         &self,
         net_header: &[u8; MAX_NET_HEADER_BYTES],
         length_bytes: usize,
-        frame: &mut Frame,
-    ) -> Result<(), DropReason> {
+        header: &Header,
+    ) -> Result<Offload, DropReason> {
         let net_header = NetHeader::from_bytes(net_header);
-        frame.offload = interpret(&net_header, self.sender, &frame.header, length_bytes)?;
-        if frame.offload.is_too_long(length_bytes) { Err(DropReason::Oversized) } else { Ok(()) }
+        let offload = interpret(&net_header, self.sender, header, length_bytes)?;
+        if offload.is_too_long(length_bytes) { Err(DropReason::Oversized) } else { Ok(offload) }
     }
 
-    /// Appends one frame to the burst, or says why it is dropped.
+    /// Appends one frame to the burst, or says why it is dropped. Returns how many frames it may be
+    /// cut into; zero for most, of which nothing is to be done.
     #[inline(always)]
-    fn parse(&self, taken: Taken, number: u16, burst: &mut Burst) -> Result<(), DropReason> {
+    fn parse(&self, taken: Taken, number: u16, burst: &mut Burst) -> Result<u32, DropReason> {
         let net_header_bytes = self.net_header_bytes;
         if taken.length_bytes < net_header_bytes as u64 {
             return Err(DropReason::NetHeaderIncomplete);
@@ -78,14 +79,15 @@ impl<R: Ring> Transmit<R> {
         }
         let first = taken.first_piece as usize;
         let pieces = &self.pieces[first..first + taken.piece_count as usize];
-        burst.push_with(|frame, segments| {
+        let mut wire_frames = 0;
+        burst.push_with(|header, offload, segments| {
             let mut net_header = [0; MAX_NET_HEADER_BYTES];
             // SAFETY: the pieces are this queue's, which holds its memory map.
             let copy = |first: &mut _| unsafe {
                 copy_first(pieces, net_header_bytes, &mut net_header, first)
             };
-            frame.header.read(copy)?;
-            let tag_bytes = frame.header.taken_bytes() - frame.header.length_bytes();
+            header.read(copy)?;
+            let tag_bytes = header.taken_bytes() - header.length_bytes();
             #[expect(clippy::cast_possible_truncation, reason = "checked against the largest")]
             let length_bytes = frame_bytes as u32 - tag_bytes as u32;
             if NetHeader::from_bytes(&net_header).is_plain() {
@@ -93,20 +95,19 @@ impl<R: Ring> Transmit<R> {
                     return Err(DropReason::Oversized);
                 }
             } else {
-                self.interpret(&net_header, length_bytes as usize, frame)?;
+                *offload = self.interpret(&net_header, length_bytes as usize, header)?;
+                wire_frames = offload.most_wire_frames(length_bytes);
             }
             let start = segments.len();
-            let skip = net_header_bytes + frame.header.taken_bytes();
+            let skip = net_header_bytes + header.taken_bytes();
             // SAFETY: this queue holds the memory map of its pieces while the frame is out, and
             // `drop` leaks it rather than let it go too early.
             unsafe { push_segments(pieces, skip, segments) };
             #[expect(clippy::cast_possible_truncation, reason = "at most the pieces of a burst")]
-            let range =
+            let segments =
                 SegmentRange { start: start as u32, count: (segments.len() - start) as u32 };
-            frame.segments = range;
-            frame.length_bytes = length_bytes;
-            frame.token = u64::from(number);
-            Ok(())
-        })
+            Ok(Intake { segments, length_bytes, token: u64::from(number) })
+        })?;
+        Ok(wire_frames)
     }
 }

@@ -207,6 +207,16 @@ impl Ring for Packed {
         }
     }
 
+    #[inline(always)]
+    fn single(&self, published: Place, next: Place) -> Option<(Head, Descriptor)> {
+        let rest = self.rest(next.slot);
+        let descriptor = self.descriptor(next.slot, rest);
+        let is_there = is_available(rest, next.wrap)
+            && self.distance(published, next) < self.size.get()
+            && descriptor.flags & DESCRIPTOR_NEXT == 0;
+        is_there.then_some((Head { id: descriptor.next, descriptors: 1 }, descriptor))
+    }
+
     #[inline]
     fn prefetch_chains(&self, next: Place, count: u16) {
         for ahead in (0..count).step_by(DESCRIPTORS_A_LINE.into()) {

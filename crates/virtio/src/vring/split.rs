@@ -146,6 +146,13 @@ impl Ring for Split {
         }
     }
 
+    #[inline(always)]
+    fn single(&self, _published: u16, next: u16) -> Option<(u16, Descriptor)> {
+        let head = self.available_head(next);
+        let descriptor = self.descriptor(head)?;
+        (descriptor.flags & DESCRIPTOR_NEXT == 0).then_some((head, descriptor))
+    }
+
     #[inline]
     fn prefetch_chains(&self, next: u16, count: u16) {
         for ahead in 0..count {

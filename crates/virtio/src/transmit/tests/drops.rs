@@ -28,6 +28,23 @@ fn chain_of_nothing_is_dropped(ring: Features) {
     assert_dropped(&mut guest, DropReason::NetHeaderIncomplete, 0);
 }
 
+/// What a frame has found out about memory must not make the next chain one.
+fn single_buffer_that_is_no_frame_is_dropped_behind_one_that_is(ring: Features) {
+    for is_writable in [false, true] {
+        let mut guest = guest(ring, 4);
+        guest.send(0, &frame_of(60));
+        assert_eq!(guest.receive(), Ok(1));
+        let at = guest.put_frame(0, &frame_of(60));
+        let buffer = if is_writable { Buffer::writable(at, 72) } else { Buffer::readable(at, 0) };
+        guest.driver.describe(1, buffer);
+        guest.driver.make_available(1);
+
+        assert_eq!(guest.receive(), Ok(0));
+
+        assert_eq!(guest.burst.dropped.of(DropReason::NetHeaderIncomplete), 1);
+    }
+}
+
 fn runt_is_dropped(ring: Features) {
     let mut guest = guest(ring, 4);
     guest.send(0, &frame_of(13));
@@ -86,6 +103,7 @@ fn buffers_behind_the_first_mebibyte_are_not_looked_up(ring: Features) {
 over_both_rings! {
     chain_shorter_than_its_net_header_is_dropped,
     chain_of_nothing_is_dropped,
+    single_buffer_that_is_no_frame_is_dropped_behind_one_that_is,
     runt_is_dropped,
     frame_that_is_too_long_is_dropped,
     tag_does_not_count_towards_the_longest_frame,
