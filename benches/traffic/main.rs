@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 
 use bench::{Bench, LOAD_CORE};
 use samples::Results;
@@ -35,10 +36,10 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Only these kinds of work
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(WORK.map(|work| work.0)))]
     only: Vec<String>,
     /// Only these systems (ringway always takes part)
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(SYSTEMS))]
     systems: Vec<String>,
     /// Another build of the switch to compare with: its binary
     #[arg(long)]
@@ -57,7 +58,10 @@ struct Options {
 /// A kind of work: its name for `--only`, whether quick mode has it, and what it does.
 type Work = (&'static str, bool, fn(&mut Bench));
 
-const WORK: &[Work] = &[
+/// The systems that `--systems` knows.
+const SYSTEMS: [&str; 4] = [samples::OWN, "ovs-dpdk", "testpmd", "linux-bridge"];
+
+const WORK: [Work; 9] = [
     ("guests", true, work::guest_pair::run),
     ("latency", true, work::latency::run),
     ("wire", true, work::wire::run),
@@ -90,7 +94,7 @@ fn main() -> ExitCode {
     take_part(&mut bench, &options);
     for (name, is_in_quick, work) in WORK {
         let is_chosen = options.only.iter().any(|only| only == name);
-        if is_chosen || options.only.is_empty() && (*is_in_quick || !options.quick) {
+        if is_chosen || options.only.is_empty() && (is_in_quick || !options.quick) {
             work(&mut bench);
         }
     }
