@@ -226,6 +226,7 @@ fn guest_stops_goes_on_reboots_and_its_front_end_comes_back() {
 fn guests_with_two_queues_exchange_tcp_and_switch_queues_while_they_ping() {
     let switch = Switch::with_config(&format!("[threads]\ncores = [0, 1]\n{CONFIG}"));
     let (mut vm1, mut vm2) = pair(&switch, 2);
+    [&mut vm1, &mut vm2].into_iter().for_each(Guest::use_two_pairs);
     let await_enabled = |rings: u32| {
         wait_for("the rings", || (switch.shown("vm1")["rings_enabled"] == rings).then_some(()));
     };

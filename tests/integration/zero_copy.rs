@@ -52,8 +52,7 @@ impl Rig {
             format!("tap,ifname={tap},script=no,downscript=no,queues={queues}")
         });
         let directory = tempfile::Builder::new().prefix("ringway-").tempdir().unwrap();
-        let more =
-            ["--netdev", &first, "--second-netdev", &second, "--device", CARD, "--cpus", "1"];
+        let more = ["--netdev", &first, "--second-netdev", &second, "--device", CARD];
         let programs = ["--program", BINARY, "--program", "/sbin/ip"];
         let plan = Plan {
             name: "switch",

@@ -312,12 +312,7 @@ fn guest_with_two_queue_pairs_stays_when_its_migration_is_cancelled_and_moves_wh
     let mut guest = site.boot(&[]);
     await_server(&mut guest);
     assert!(site.a.features("vm").contains(Features::NET_MQ));
-    guest.run(5, "ethtool -L eth0 combined 2");
-    // By flow and not by processor, which may be one for all.
-    guest.run(
-        5,
-        "sh -c 'for i in 0 1; do echo 0 > /sys/class/net/eth0/queues/tx-$i/xps_cpus; done'",
-    );
+    guest.use_two_pairs();
     let flow = begin_flow(&site, &["--time", "20", "--parallel", "8"]);
 
     let (target, uri) = site.target(&Which::B, &[]);

@@ -175,6 +175,17 @@ impl Guest {
         output
     }
 
+    /// Has it use two queue pairs, which a guest with one processor does not by itself, and spread its
+    /// flows over them.
+    pub(crate) fn use_two_pairs(&mut self) {
+        self.run(5, "ethtool -L eth0 combined 2");
+        // By flow and not by processor.
+        self.run(
+            5,
+            "sh -c 'for i in 0 1; do echo 0 > /sys/class/net/eth0/queues/tx-$i/xps_cpus; done'",
+        );
+    }
+
     /// Sends a command to QEMU itself (QMP) and returns its answer.
     pub(crate) fn qmp(&self, command: &str) -> Value {
         self.qmp_with(command, &json!({}))
