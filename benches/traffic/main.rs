@@ -68,7 +68,7 @@ const WORK: [Work; 9] = [
     ("guest-wire", false, work::guest_wire::run),
     ("qemu", false, work::qemu::run),
     ("growth", true, work::growth::run),
-    ("handover", true, work::handover::run),
+    ("handover", false, work::handover::run),
     ("idle", true, work::idle::run),
     ("memory", true, work::memory::run),
 ];

@@ -63,9 +63,10 @@ fn measure(
         warm_up();
         ticks.push(session.load.one_frame().ok_or("the first frame is lost".to_owned())?);
     }
-    // The longer a core was silent, the longer it takes to wake up: as long here. A quick run has no
-    // time for it with every number of ports.
-    let has_bare = system.name() == OWN && (ports == 2 || !bench.is_quick);
+    // The longer a core was silent, the longer it takes to wake up: as long here. A quick run has
+    // time for that once.
+    let is_once = ports == 2 && round == 0;
+    let has_bare = system.name() == OWN && (is_once || !bench.is_quick);
     let bare = if has_bare { bare_wake_ups(times)? } else { Vec::new() };
     let stolen = clock.stolen();
     let sample = |value| Sample { round, value, is_generator_bound: false, stolen };

@@ -34,13 +34,13 @@ pub(crate) unsafe fn copy_first(
     if let [piece, ..] = pieces
         && piece.length_bytes as usize >= MAX_NET_HEADER_BYTES + HEADER_BYTES
     {
+        // As most frames lie: nothing to be cut, and no loop.
         let from = piece.host.0.cast_const();
-        // As most frames lie. SAFETY: the piece has as many readable bytes as both together, by
-        // `Translator::translate`; a net header is at most `MAX_NET_HEADER_BYTES` long, and private
-        // memory does not overlap the guest's.
+        // SAFETY: the piece has as many readable bytes as both together, by `Translator::translate`;
+        // private memory does not overlap the guest's.
         unsafe { ptr::copy_nonoverlapping(from, net_header.as_mut_ptr(), MAX_NET_HEADER_BYTES) };
         let from = from.wrapping_add(net_header_bytes.min(MAX_NET_HEADER_BYTES));
-        // SAFETY: as above.
+        // SAFETY: as above; `HEADER_BYTES` are left behind the net header, however long it is.
         unsafe { ptr::copy_nonoverlapping(from, first.as_mut_ptr(), HEADER_BYTES) };
         return HEADER_BYTES;
     }
