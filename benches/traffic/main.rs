@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             ..Results::default()
         },
         rounds: options.rounds,
-        time: Duration::from_millis(if options.quick { 250 } else { 1_000 }),
+        time: Duration::from_millis(if options.quick { 200 } else { 1_000 }),
         is_quick: options.quick,
         lengths: options.lengths.clone(),
     };
