@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(WORK.map(|work| work.0)))]
     only: Vec<String>,
     /// Only these systems (ringway always takes part)
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(SYSTEMS))]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(systems().map(|system| system.name())))]
     systems: Vec<String>,
     /// Another build of the switch to compare with: its binary
     #[arg(long)]
@@ -57,9 +57,6 @@ struct Options {
 
 /// A kind of work: its name for `--only`, whether quick mode has it, and what it does.
 type Work = (&'static str, bool, fn(&mut Bench));
-
-/// The systems that `--systems` knows.
-const SYSTEMS: [&str; 4] = [samples::OWN, "ovs-dpdk", "testpmd", "linux-bridge"];
 
 const WORK: [Work; 9] = [
     ("guests", true, work::guest_pair::run),
@@ -109,10 +106,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Every system there is, whether it can run here or not.
+fn systems() -> [Box<dyn System>; 4] {
+    [Box::new(Ringway::default()), Box::new(Ovs), Box::new(Testpmd), Box::new(LinuxBridge)]
+}
+
 /// Finds out which systems can run here.
 fn take_part(bench: &mut Bench, options: &Options) {
-    let mut systems: Vec<Box<dyn System>> =
-        vec![Box::new(Ringway::default()), Box::new(Ovs), Box::new(Testpmd), Box::new(LinuxBridge)];
+    let mut systems = Vec::from(systems());
     if let Some(binary) = &options.other {
         systems.insert(1, Box::new(Ringway::other(binary.clone())));
     }

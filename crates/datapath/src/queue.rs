@@ -183,12 +183,7 @@ impl Queue {
     /// The frame of this token has left, or was dropped: its buffer may go back.
     #[inline]
     pub(crate) fn complete(&mut self, token: u64) {
-        match &mut self.kind {
-            Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.complete(token),
-            Kind::Guest { .. } => {}
-            Kind::Interface(queue) => queue.complete(token),
-            Kind::Tap(queue, _) => queue.complete(token),
-        }
+        self.complete_all(std::iter::once(token));
     }
 
     /// The same for all of these.

@@ -181,8 +181,8 @@ impl Burst {
         self.segments.clear();
     }
 
-    /// Adds a frame that did not come off a wire. `read` puts its header into its place, where
-    /// another may be, says if something is left to do to it, and returns the rest.
+    /// Adds a frame. `read` puts its header into its place, where another may be, says if something is
+    /// left to do to it, and returns the rest. [`Frame::wire`] is none until somebody sets it.
     ///
     /// # Errors
     ///
