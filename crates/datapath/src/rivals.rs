@@ -1,9 +1,10 @@
-//! Whether other threads want the cores, such as those of guests on a host that has none to spare.
+//! Whether other threads wait for a core, such as those of guests on a host that has too few.
 //!
 //! To poll an idle queue is to wait for work as fast as can be, and on such a host it takes the time
-//! from whoever would send something. So while as many threads want to run as there are cores, this
-//! one included, queues are polled no longer than it takes to see that nothing comes at once: whoever
-//! wakes up next finds a core.
+//! from whoever would send something. So while more threads want to run than there are cores, this
+//! one included, queues are polled no longer than it takes to see that nothing comes at once. As many
+//! threads as cores take nothing from each other: a sender that is busy all the time on the other of
+//! two cores is served as fast as can be.
 //!
 //! The kernel counts those threads (`/proc/loadavg`, proc(5): the fourth field), wherever they run: a
 //! poll thread that spins has a core to itself before long, and the guests share what is left. A
@@ -54,7 +55,7 @@ impl Rivals {
             return false;
         }
         self.looked = now;
-        let are_there = self.count_runnable().is_some_and(|runnable| runnable >= self.cores);
+        let are_there = self.count_runnable().is_some_and(|runnable| runnable > self.cores);
         self.seen = are_there.then_some(now);
         are_there
     }
@@ -89,23 +90,23 @@ mod tests {
     /// On two cores, with a count that can be changed.
     fn rivals() -> (Rivals, File) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"0.20 0.18 0.12 1/80 11206\n").unwrap();
+        file.write_all(b"0.20 0.18 0.12 2/80 11206\n").unwrap();
         let load = Some(file.reopen().unwrap());
         (Rivals { load, cores: 2, looked: 0, seen: None }, file.into_file())
     }
 
     #[test]
-    fn threads_that_leave_no_core_free_are_rivals_for_a_while() {
+    fn threads_that_wait_for_a_core_are_rivals_for_a_while() {
         let (mut rivals, file) = rivals();
         let mut now = TICKS_BETWEEN_LOOKS;
-        assert!(!rivals.want_core(now), "a core is free");
+        assert!(!rivals.want_core(now), "each has a core");
 
-        file.write_all_at(b"2", 15).unwrap();
+        file.write_all_at(b"3", 15).unwrap();
         assert!(!rivals.want_core(now + TICKS_BETWEEN_LOOKS - 1), "not looked again");
         now += TICKS_BETWEEN_LOOKS;
         assert!(rivals.want_core(now));
 
-        file.write_all_at(b"1", 15).unwrap();
+        file.write_all_at(b"2", 15).unwrap();
         assert!(rivals.want_core(now + RIVALRY_TICKS - 1));
         assert!(!rivals.want_core(now + RIVALRY_TICKS));
     }
