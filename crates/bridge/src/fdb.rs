@@ -165,7 +165,7 @@ impl Fdb {
     #[inline(always)]
     pub fn locate(&self, vid: VlanId, address: MacAddr) -> Location {
         let place = self.mix.place(vid, address);
-        prefetch(&self.buckets[place.bucket(Which::First)]);
+        prefetch(&raw const self.buckets[place.bucket(Which::First)]);
         Location(place)
     }
 

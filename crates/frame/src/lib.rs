@@ -27,6 +27,7 @@ mod drop_reason;
 mod header;
 mod joined;
 mod offload;
+mod prefetch;
 mod segment;
 
 pub use address::{InvalidVlanId, MacAddr, ParseMacAddrError, VlanId, VlanTag};
@@ -37,7 +38,8 @@ pub use drop_reason::{Direction, DropCounts, DropReason};
 pub use header::{HEADER_BYTES, Header, TAG_BYTES};
 pub use joined::Joined;
 pub use offload::{Checksum, Offload, Segmentation, SegmentationKind};
-pub use segment::{Gathered, Outgoing, Reader, Room, Segment, prefetch};
+pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_for_writing};
+pub use segment::{Gathered, Outgoing, Reader, Room, Segment};
 
 /// Shortest frame that has an Ethernet header: two addresses and a type.
 pub const ETHERNET_HEADER_BYTES: usize = 14;

@@ -19,12 +19,11 @@ mod summing;
 
 use std::ptr;
 
+use crate::prefetch::{CACHE_LINE_BYTES, prefetch};
 use copy::{INLINE_BYTES, INLINE_STEP, copy, copy_inline};
 pub use gathered::Gathered;
 
-const CACHE_LINE_BYTES: usize = 64;
-
-/// How much of an extent is asked for.
+/// How much is asked for of what is read or written next: an ordinary frame.
 const PREFETCH_BYTES: usize = 1_536;
 
 /// Bytes of a frame that lie in guest memory or in a UMEM chunk. Read only.
@@ -70,7 +69,7 @@ impl Segment {
     pub fn prefetch(&self) {
         let length = (self.length_bytes as usize).min(PREFETCH_BYTES);
         for offset in (0..length).step_by(CACHE_LINE_BYTES) {
-            prefetch_read(self.start.wrapping_add(offset));
+            prefetch(self.start.wrapping_add(offset));
         }
     }
 }
@@ -80,6 +79,8 @@ impl Segment {
 pub struct Room {
     start: *mut u8,
     length_bytes: u32,
+    /// From here to what is written after it, if that is known.
+    to_next: Option<usize>,
 }
 
 impl Room {
@@ -92,7 +93,15 @@ impl Room {
     #[must_use]
     #[inline]
     pub const unsafe fn new(start: *mut u8, length_bytes: u32) -> Self {
-        Self { start, length_bytes }
+        Self { start, length_bytes, to_next: None }
+    }
+
+    /// The same, told where the next room begins: that is asked for line by line while an ordinary
+    /// frame is copied into this one. The address need not be valid.
+    #[must_use]
+    #[inline]
+    pub fn followed_by(self, next: *const u8) -> Self {
+        Self { to_next: Some(next.addr().wrapping_sub(self.start.addr())), ..self }
     }
 
     /// Its length in bytes.
@@ -105,7 +114,7 @@ impl Room {
     #[must_use]
     pub fn split_front(&mut self, count: u32) -> Self {
         let count = count.min(self.length_bytes);
-        let front = Self { start: self.start, length_bytes: count };
+        let front = Self { length_bytes: count, ..*self };
         self.start = self.start.wrapping_add(count as usize);
         self.length_bytes -= count;
         front
@@ -117,7 +126,7 @@ impl Room {
         let count = bytes.len().min(self.length_bytes as usize);
         // SAFETY: `bytes` has `count` bytes; `self.start` has `length_bytes >= count` writable
         // ones by the promise of `new`.
-        unsafe { copy(bytes.as_ptr(), self.start, count) };
+        unsafe { copy(bytes.as_ptr(), self.start, count, None) };
         self.advance(count);
         count
     }
@@ -243,7 +252,7 @@ impl<'a> Reader<'a> {
             // SAFETY: `from` has `left >= count` readable bytes by the promise of `Segment::new`,
             // and `room` at least `count` writable ones by that of `Room::new`. A guest may give
             // the same memory as source and destination: see `copy`, which allows that.
-            unsafe { copy(from, room.start, count as usize) };
+            unsafe { copy(from, room.start, count as usize, room.to_next) };
             room.advance(count as usize);
             copied += count as usize;
             if count < left {
@@ -255,25 +264,6 @@ impl<'a> Reader<'a> {
         }
         copied
     }
-}
-
-/// Asks the processor to have the cache line of `item` ready soon.
-#[inline]
-pub fn prefetch<T>(item: &T) {
-    prefetch_read(ptr::from_ref(item).cast());
-}
-
-/// Asks the processor for a cache line at `address`, which need not be valid.
-#[inline]
-fn prefetch_read(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch is a hint; it never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast::<i8>()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 #[cfg(test)]

@@ -20,13 +20,15 @@ mod ahead;
 mod small;
 mod write;
 
-use frame::{BURST_FRAMES, Completing, Joined, Outgoing, Reader};
+use frame::{
+    BURST_FRAMES, CACHE_LINE_BYTES, Completing, Joined, Outgoing, Reader, prefetch_for_writing,
+};
 
 use crate::chain::{Chains, Wanted};
 use crate::memory::Piece;
 use crate::offload::{NetHeader, Receiver};
 use crate::signal::Signals;
-use crate::vring::{Position, Ring, prefetch_for_writing};
+use crate::vring::{Position, Ring};
 use crate::{Features, QueueFault, SetupError, VringLog, VringSetup};
 use ahead::{Ahead, MAX_PIECES, Walked};
 
@@ -229,7 +231,7 @@ impl<R: Ring> Receive<R> {
         if let Some((head, piece)) = single
             && self.ahead.pieces.len() < MAX_PIECES
         {
-            prefetch_for_writing(piece.host, piece.length_bytes);
+            prefetch_front(&piece);
             self.ahead.pieces.push(piece);
             return Ok(Some(self.note(head, piece.length_bytes as usize, 1)));
         }
@@ -244,7 +246,7 @@ impl<R: Ring> Receive<R> {
         let (published, next) = (self.published, self.walked);
         let walked = self.chains.walk(published, next, Wanted::Writable, &mut |piece: Piece| {
             if pieces.len() < MAX_PIECES {
-                prefetch_for_writing(piece.host, piece.length_bytes);
+                prefetch_front(&piece);
                 room_bytes += piece.length_bytes as usize;
                 pieces.push(piece);
             }
@@ -304,6 +306,15 @@ impl<R: Ring> Receive<R> {
     pub(crate) fn base(&self) -> u32 {
         self.next.base()
     }
+}
+
+/// Asks the processor for the first cache lines of a buffer that is about to be written: as many
+/// as a small frame and its net header take, two at most.
+#[inline]
+fn prefetch_front(piece: &Piece) {
+    let next = (piece.length_bytes as usize - 1).min(CACHE_LINE_BYTES);
+    prefetch_for_writing(piece.host.0);
+    prefetch_for_writing(piece.host.0.wrapping_add(next));
 }
 
 #[cfg(test)]

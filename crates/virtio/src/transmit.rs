@@ -26,14 +26,13 @@ mod parse;
 use std::mem;
 use std::sync::Arc;
 
-use frame::{BURST_BYTES, BURST_FRAMES, Burst};
+use frame::{BURST_BYTES, BURST_FRAMES, Burst, CACHE_LINE_BYTES, prefetch};
 
 use crate::chain::{Chains, Wanted};
 use crate::memory::Piece;
 use crate::offload::Sender;
-use crate::region::HostAddress;
 use crate::signal::Signals;
-use crate::vring::{CACHE_LINE_BYTES, Position, Ring, prefetch};
+use crate::vring::{Position, Ring};
 use crate::{QueueFault, SetupError, VringLog, VringSetup};
 
 /// Most pieces of one frame, its net header included: a driver that cuts finer loses the frame.
@@ -186,7 +185,7 @@ impl<R: Ring> Transmit<R> {
             prefetch_first(piece);
         }
         if let Some(piece) = self.pieces.get(first + 1) {
-            prefetch(piece.host);
+            prefetch(piece.host.0);
         }
         self.note(head, piece_count, walked.readable_bytes);
         Ok(Some(walked.descriptors.max(piece_count)))
@@ -281,8 +280,8 @@ impl<R: Ring> Drop for Transmit<R> {
 /// Asks the processor for the lines with net header and first bytes of a frame, which are two.
 #[inline]
 fn prefetch_first(piece: &Piece) {
-    prefetch(piece.host);
-    prefetch(HostAddress(piece.host.0.wrapping_add(CACHE_LINE_BYTES)));
+    prefetch(piece.host.0);
+    prefetch(piece.host.0.wrapping_add(CACHE_LINE_BYTES));
 }
 
 #[cfg(test)]

@@ -24,11 +24,13 @@ pub(super) const INLINE_STEP: usize = 16;
 /// its own transmit buffer as its receive buffer, or share memory with another guest. What is
 /// copied then is that guest's business, but it must be defined.
 ///
+/// What lies `to_next` behind `to` will be written by the next copy, and is asked for on the way.
+///
 /// # Safety
 ///
 /// `from` is readable and `to` writable for `count` bytes.
 #[inline]
-pub(super) unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
+pub(super) unsafe fn copy(from: *const u8, to: *mut u8, count: usize, to_next: Option<usize>) {
     if (INLINE_STEP..=INLINE_BYTES).contains(&count) {
         // SAFETY: the caller's promise.
         unsafe { copy_inline(from, to, count) };
@@ -37,7 +39,7 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
         unsafe { copy_steps::<4>(from, to, count) };
     } else {
         // SAFETY: the caller's promise.
-        unsafe { copy_large(from, to, count) };
+        unsafe { copy_large(from, to, count, to_next) };
     }
 }
 
@@ -57,11 +59,11 @@ pub(super) unsafe fn copy_inline(from: *const u8, to: *mut u8, count: usize) {
 /// # Safety
 ///
 /// As for [`copy`].
-unsafe fn copy_large(from: *const u8, to: *mut u8, count: usize) {
+unsafe fn copy_large(from: *const u8, to: *mut u8, count: usize, to_next: Option<usize>) {
     #[cfg(target_arch = "x86_64")]
     if count >= avx2::STEP && is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, as was just asked; the rest is the caller's promise.
-        return unsafe { avx2::copy(from, to, count) };
+        return unsafe { avx2::copy(from, to, count, to_next) };
     }
     // `copy` and not `copy_nonoverlapping`, because of the overlap.
     // SAFETY: the caller's promise is what `ptr::copy` asks for.
@@ -96,6 +98,9 @@ mod avx2 {
     use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_storeu_si256};
     use std::array;
 
+    use super::super::PREFETCH_BYTES;
+    use crate::prefetch::{CACHE_LINE_BYTES, prefetch_for_writing};
+
     const VECTOR: usize = 32;
 
     /// Bytes that are loaded before any of them is stored.
@@ -108,28 +113,34 @@ mod avx2 {
     ///
     /// As for [`super::copy`], and `count >= STEP`.
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
+    pub(super) unsafe fn copy(from: *const u8, to: *mut u8, count: usize, to_next: Option<usize>) {
+        let to_next = to_next.filter(|_| count <= PREFETCH_BYTES);
         let last = count - STEP;
         // SAFETY: `STEP <= count`.
-        unsafe { step(from, to) };
+        unsafe { step(from, to, to_next) };
         let mut at = STEP - to.addr() % VECTOR;
         while at < last {
             // SAFETY: `at + STEP < count`.
-            unsafe { step(from.wrapping_add(at), to.wrapping_add(at)) };
+            unsafe { step(from.wrapping_add(at), to.wrapping_add(at), to_next) };
             at += STEP;
         }
         // SAFETY: `last + STEP == count`.
-        unsafe { step(from.wrapping_add(last), to.wrapping_add(last)) };
+        unsafe { step(from.wrapping_add(last), to.wrapping_add(last), to_next) };
     }
 
-    /// Copies `STEP` bytes.
+    /// Copies `STEP` bytes, and asks for those that will be written by the same step of the next copy.
     ///
     /// # Safety
     ///
     /// `from` is readable and `to` writable for `STEP` bytes.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn step(from: *const u8, to: *mut u8) {
+    unsafe fn step(from: *const u8, to: *mut u8, to_next: Option<usize>) {
+        if let Some(to_next) = to_next {
+            let next = to.wrapping_add(to_next);
+            prefetch_for_writing(next);
+            prefetch_for_writing(next.wrapping_add(CACHE_LINE_BYTES));
+        }
         let (from, to) = (from.cast::<__m256i>(), to.cast::<__m256i>());
         let vectors: [__m256i; 4] = array::from_fn(|number| {
             // SAFETY: the four vectors are the `STEP` bytes of the caller's promise.
@@ -150,11 +161,11 @@ mod tests {
     fn any_length_arrives_whole_at_any_offset_and_nothing_beside_it() {
         let from: Vec<u8> = (0..700u16).map(|at| (at % 251) as u8 + 1).collect();
         for count in 0..600 {
-            for offset in [0, 1, 12, 31] {
+            for (offset, to_next) in [(0, None), (1, None), (12, Some(2_048)), (31, Some(0))] {
                 let mut to = vec![0; 700];
 
                 // SAFETY: both have 700 bytes, and `offset + count` is less.
-                unsafe { copy(from[3..].as_ptr(), to[offset..].as_mut_ptr(), count) };
+                unsafe { copy(from[3..].as_ptr(), to[offset..].as_mut_ptr(), count, to_next) };
 
                 let (before, rest) = to.split_at(offset);
                 let (copied, behind) = rest.split_at(count);

@@ -80,9 +80,9 @@ impl<Head: Copy> Ahead<Head> {
         self.pieces.truncate(self.walked.last().map_or(0, |walked| walked.pieces_end));
     }
 
-    /// Takes the oldest chain.
+    /// Takes the oldest chain: with its pieces, and the one that comes after them.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<(Walked<Head>, &[Piece])> {
+    pub(super) fn take(&mut self) -> Option<(Walked<Head>, &[Piece], Option<&Piece>)> {
         if self.taken == self.walked.len() {
             return None;
         }
@@ -90,7 +90,7 @@ impl<Head: Copy> Ahead<Head> {
         let start = self.pieces_taken;
         self.taken += 1;
         self.pieces_taken = chain.pieces_end;
-        Some((chain, &self.pieces[start..chain.pieces_end]))
+        Some((chain, &self.pieces[start..chain.pieces_end], self.pieces.get(chain.pieces_end)))
     }
 
     /// Takes the oldest chain if it is a single piece of at least so many bytes.

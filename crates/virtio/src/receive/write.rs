@@ -47,11 +47,14 @@ impl<R: Ring> Receive<R> {
         let bytes = net_header.to_bytes(num_buffers);
         let mut header = &bytes[..self.net_header_bytes];
         for _ in 0..chains {
-            let Some((chain, pieces)) = self.ahead.take() else { break };
+            let Some((chain, pieces, next)) = self.ahead.take() else { break };
             let mut written_bytes = 0usize;
             for piece in pieces {
                 // SAFETY: this queue holds the map.
                 let mut room = unsafe { room(piece) };
+                if let Some(next) = next {
+                    room = room.followed_by(next.host.0);
+                }
                 if header.len() == MAX_NET_HEADER_BYTES && room.write_words(first, second) {
                     written_bytes += MAX_NET_HEADER_BYTES;
                     header = &[];
@@ -76,7 +79,7 @@ impl<R: Ring> Receive<R> {
         let mut front_bytes = net_header_bytes + frame.head_bytes();
         self.front.clear();
         for _ in 0..chains {
-            let Some((chain, pieces)) = self.ahead.take() else { break };
+            let Some((chain, pieces, _)) = self.ahead.take() else { break };
             let mut written_bytes = 0;
             for piece in pieces {
                 #[expect(clippy::cast_possible_truncation, reason = "at most the piece's length")]

@@ -21,10 +21,11 @@
 
 use std::sync::atomic::Ordering;
 
+use frame::{CACHE_LINE_BYTES, prefetch, prefetch_for_writing};
+
 use super::{
-    CACHE_LINE_BYTES, DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE,
-    Descriptor, Position, Ring, find, load_u32, load_u64, prefetch, prefetch_line_for_writing,
-    store_u16, store_u32, store_u64,
+    DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE, Descriptor, Position,
+    Ring, find, load_u32, load_u64, store_u16, store_u32, store_u64,
 };
 use crate::chain::Walk;
 use crate::memory::Piece;
@@ -226,13 +227,13 @@ impl Ring for Packed {
 
     #[inline]
     fn prefetch_chain(&self, next: Place, ahead: u16) {
-        prefetch(self.at(self.slot_behind(next, ahead)));
+        prefetch(self.at(self.slot_behind(next, ahead)).0);
     }
 
     #[inline]
     fn prefetch_used(&self, next: Place, count: u16) {
         for ahead in (0..count).step_by(DESCRIPTORS_A_LINE.into()) {
-            prefetch_line_for_writing(self.at(self.slot_behind(next, ahead)));
+            prefetch_for_writing(self.at(self.slot_behind(next, ahead)).0);
         }
     }
 
@@ -264,7 +265,7 @@ impl Ring for Packed {
 
     #[inline]
     fn prefetch_awaited(&self) {
-        prefetch(self.driver_area);
+        prefetch(self.driver_area.0);
     }
 
     #[inline]

@@ -16,9 +16,11 @@
 
 use std::sync::atomic::Ordering;
 
+use frame::{CACHE_LINE_BYTES, prefetch, prefetch_for_writing};
+
 use super::{
-    CACHE_LINE_BYTES, DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, Descriptor, Position,
-    Ring, find, load_u16, load_u64, prefetch, prefetch_line_for_writing, store_u16, store_u32,
+    DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, Descriptor, Position, Ring, find,
+    load_u16, load_u64, store_u16, store_u32,
 };
 use crate::chain::Walk;
 use crate::memory::Piece;
@@ -164,7 +166,7 @@ impl Ring for Split {
     fn prefetch_chain(&self, next: u16, ahead: u16) {
         let head = self.available_head(next.wrapping_add(ahead));
         let offset = self.place(head) * DESCRIPTOR_BYTES as usize;
-        prefetch(HostAddress(self.descriptors.0.wrapping_add(offset)));
+        prefetch(self.descriptors.0.wrapping_add(offset));
     }
 
     #[inline]
@@ -173,7 +175,7 @@ impl Ring for Split {
         for ahead in (0..=count).step_by(step) {
             let place = self.place(next.wrapping_add(ahead));
             let at = self.used.0.wrapping_add(RING_HEADER_BYTES + USED_ENTRY_BYTES * place);
-            prefetch_line_for_writing(HostAddress(at));
+            prefetch_for_writing(at);
         }
     }
 
@@ -196,7 +198,7 @@ impl Ring for Split {
 
     #[inline]
     fn prefetch_awaited(&self) {
-        prefetch(self.available);
+        prefetch(self.available.0);
     }
 
     #[inline]
