@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::generator::{Checks, Guest, Manner, Null, Stations, Stream};
+use crate::generator::{Checks, Guest, Manner, Stations, Stream};
 use crate::load::{Load, Seen, Way, socket};
 use crate::samples::{Better, Cell, Goal, Results, Sample};
 use crate::systems::{Port, Running, System, Topology};
@@ -120,29 +120,6 @@ impl Bench {
         let mut session = start(system, 2, manner, longest_frame_bytes)?;
         session.load.window = manner.window(longest_frame_bytes);
         Ok(session)
-    }
-
-    /// What the generator itself reaches between two guests on frames of this length: Mpps.
-    pub(crate) fn limit(&self, length: usize, is_both_ways: bool) -> Result<f64, String> {
-        self.limit_among(length, is_both_ways, 1)
-    }
-
-    /// The same with so many stations on either side.
-    pub(crate) fn limit_among(
-        &self,
-        length: usize,
-        is_both_ways: bool,
-        stations: u32,
-    ) -> Result<f64, String> {
-        let mut manner = Manner::for_frames_of(length);
-        // Nobody merges buffers here.
-        manner.receive_buffer_bytes = manner.transmit_buffer_bytes;
-        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let mut load = Load::listen(directory.path(), 2, manner)?;
-        load.window = Manner::for_frames_of(length).window(length);
-        load.pair_streams_among(length, is_both_ways, stations, Checks::None);
-        let _null = Null::start(&load.guests[0], &load.guests[1], POLL_CORE);
-        Ok(load.closed_loop(self.time.min(Duration::from_millis(200))).mpps())
     }
 }
 

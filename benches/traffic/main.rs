@@ -8,6 +8,7 @@ mod bench;
 mod emulated;
 mod flooding;
 mod generator;
+mod limits;
 mod load;
 mod net;
 mod report;

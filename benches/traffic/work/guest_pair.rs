@@ -2,6 +2,7 @@
 
 use crate::bench::{Bench, POLL_CORE, Session, Spec, StealClock, Trouble};
 use crate::generator::{Manner, memcpy_mpps};
+use crate::limits::{BARE_COPY, BareCopy};
 use crate::samples::{Better, Sample};
 use crate::systems::System;
 
@@ -46,6 +47,9 @@ fn measure(bench: &mut Bench, lengths: &[usize]) {
             if longest == LARGE {
                 add_memcpy(bench, round)?;
             }
+            for &(length, is_both_ways) in &loads {
+                add_bare_copy(bench, round, length, is_both_ways)?;
+            }
         }
         let mut session = bench.guest_pair(system, longest)?;
         let limits = limits.iter().flat_map(|(_, limits)| limits);
@@ -64,6 +68,24 @@ fn add_memcpy(bench: &mut Bench, round: u32) -> Result<(), Trouble> {
     for is_both_ways in [false, true] {
         bench.add(&spec(LARGE, is_both_ways), MEMCPY, sample.clone());
     }
+    Ok(())
+}
+
+/// What copying reaches with frames that come from another core and go there.
+fn add_bare_copy(
+    bench: &mut Bench,
+    round: u32,
+    length: usize,
+    is_both_ways: bool,
+) -> Result<(), Trouble> {
+    if length == LARGE || bench.is_quick && !is_both_ways {
+        return Ok(());
+    }
+    let mut bare = BareCopy::start(length, is_both_ways)?;
+    let clock = StealClock::start();
+    let value = bare.load.closed_loop(bench.time).mpps();
+    let sample = Sample { round, value, is_generator_bound: false, stolen: clock.stolen() };
+    bench.add(&spec(length, is_both_ways), BARE_COPY, sample);
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::wire::{flood_limit, look, receive_while, send_intact};
+use super::wire::{LONGEST, flood_limit, lengths, look, receive_while, send_intact};
 use crate::bench::{Bench, Spec, StealClock, Trouble, plug_in};
 use crate::generator::{Checks, Manner, Stations, Stream, ticks_per_second};
 use crate::load::{Load, socket};
@@ -16,8 +16,6 @@ use crate::systems::{Port, Running, System};
 
 const TO_WIRE: &str = "guest to namespace";
 const TO_GUEST: &str = "namespace to guest";
-
-const LENGTHS: [usize; 2] = [64, 1_514];
 
 /// Entries of the guest's rings: the most that QEMU allows, for a flood comes in bursts.
 const ENTRIES: u16 = 1_024;
@@ -51,16 +49,17 @@ struct Limits {
 }
 
 pub(crate) fn run(bench: &mut Bench) {
+    let lengths = lengths(bench);
     let mut limits: Option<(u32, Vec<Limits>)> = None;
     bench.rounds("guest-wire", |bench, system, round| {
         // Before a system has the core.
         if limits.as_ref().is_none_or(|(of, _)| *of != round) {
-            let limit = |length| Limits::measure(bench, length);
-            limits = Some((round, LENGTHS.into_iter().map(limit).collect::<Result<_, _>>()?));
+            let limit = |&length| Limits::measure(bench, length);
+            limits = Some((round, lengths.iter().map(limit).collect::<Result<_, _>>()?));
         }
         let mut session = start(system)?;
         let limits = limits.iter().flat_map(|(_, limits)| limits);
-        for (length, limits) in LENGTHS.into_iter().zip(limits) {
+        for (&length, limits) in lengths.iter().zip(limits) {
             let clock = StealClock::start();
             let (to_wire, to_guest) = session.forward(length, bench.time)?;
             let stolen = clock.stolen();
@@ -86,9 +85,9 @@ impl Limits {
 fn start(system: &dyn System) -> Result<Session, Trouble> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let wires = Wires::new(1)?;
-    let manner = Manner { entries: ENTRIES, ..Manner::for_frames_of(LENGTHS[1]) };
+    let manner = Manner { entries: ENTRIES, ..Manner::for_frames_of(LONGEST) };
     let guest = Port::Guest { socket: socket(directory.path(), 0), queue_pairs: 1 };
-    let topology = wires.topology(vec![guest], LENGTHS[1]);
+    let topology = wires.topology(vec![guest], LONGEST);
     if !system.can(&topology) {
         return Err(Trouble::CannotDo);
     }

@@ -6,12 +6,15 @@
 //! On a virtual machine a processor is taken away now and then, for milliseconds. One such pause in a
 //! sample is more than its slowest hundredth, whatever the system; so there are two 99th
 //! percentiles: that of the whole sample, and the median of those of windows of 20 ms, which says
-//! what a system does when it is let.
+//! what a system does when it is let. Short pauses come in every window: how long frames take on such
+//! a machine when a back end only copies them (`limits.rs`) is measured beside the systems.
 
 use std::time::Duration;
 
 use crate::bench::{Bench, Spec, StealClock, Trouble};
 use crate::generator::ticks_per_second;
+use crate::limits::{BARE_COPY, BareCopy};
+use crate::load::Load;
 use crate::samples::{Better, Sample};
 use crate::systems::System;
 
@@ -26,37 +29,57 @@ const SHARES: [(f64, &str); 3] = [(0.1, "10 %"), (0.5, "50 %"), (0.9, "90 %")];
 pub(crate) fn run(bench: &mut Bench) {
     let mut maximum: Option<(u32, f64)> = None;
     bench.rounds("latency", |bench, system, round| {
+        if bench.is_quick && system.name() == "testpmd" {
+            return Err(Trouble::CannotDo);
+        }
         let most = match maximum {
             Some((of, most)) if of == round => most,
             _ => {
                 let most = ovs_maximum(bench)?;
                 maximum = Some((round, most));
+                for share in SHARES {
+                    let mut bare = BareCopy::start(LENGTH, false)?;
+                    sample(bench, BARE_COPY, &mut bare.load, round, most, share)?;
+                }
                 most
             }
         };
         let mut session = bench.guest_pair(system, LENGTH)?;
-        for (share, label) in SHARES {
+        for share in SHARES {
             session.use_streams(LENGTH, false)?;
-            let mut ticks = Vec::with_capacity(1 << 20);
-            let clock = StealClock::start();
-            let time = bench.time.max(Duration::from_millis(300));
-            let seen = session.load.open_loop(share * most * 1e6, time, |one| ticks.push(one));
-            let stolen = clock.stolen();
-            if seen.counted.delivered == 0 {
-                return Err(format!("nothing arrived at {label}").into());
-            }
-            let windowed = windowed_p99(&mut ticks, share * most * 1e6 * WINDOW.as_secs_f64());
-            ticks.sort_unstable();
-            let whole = |rank| ticks[ticks.len() * rank / 100];
-            for (group, ticks) in [(MEDIAN, whole(50)), (P99, windowed), (P99_WHOLE, whole(99))] {
-                #[expect(clippy::cast_precision_loss, reason = "well below 2^52")]
-                let value = ticks as f64 / ticks_per_second() * 1e6;
-                let sample = Sample { round, value, is_generator_bound: false, stolen };
-                bench.add(&spec(group, label), system.name(), sample);
-            }
+            sample(bench, system.name(), &mut session.load, round, most, share)?;
         }
         Ok(())
     });
+}
+
+/// Measures a load: a share of so many Mpps.
+fn sample(
+    bench: &mut Bench,
+    system: &str,
+    load: &mut Load,
+    round: u32,
+    most: f64,
+    (share, label): (f64, &str),
+) -> Result<(), Trouble> {
+    let mut ticks = Vec::with_capacity(1 << 20);
+    let clock = StealClock::start();
+    let time = bench.time.max(Duration::from_millis(300));
+    let seen = load.open_loop(share * most * 1e6, time, |one| ticks.push(one));
+    let stolen = clock.stolen();
+    if seen.counted.delivered == 0 {
+        return Err(format!("nothing arrived at {label}").into());
+    }
+    let windowed = windowed_p99(&mut ticks, share * most * 1e6 * WINDOW.as_secs_f64());
+    ticks.sort_unstable();
+    let whole = |rank| ticks[ticks.len() * rank / 100];
+    for (group, ticks) in [(MEDIAN, whole(50)), (P99, windowed), (P99_WHOLE, whole(99))] {
+        #[expect(clippy::cast_precision_loss, reason = "well below 2^52")]
+        let value = ticks as f64 / ticks_per_second() * 1e6;
+        let sample = Sample { round, value, is_generator_bound: false, stolen };
+        bench.add(&spec(group, label), system, sample);
+    }
+    Ok(())
 }
 
 /// The median of the 99th percentiles of windows of so many frames, or of one window of all if there

@@ -15,7 +15,13 @@ use crate::systems::{Running, System};
 const PACKETS: &str = "namespace to namespace, packets";
 const TCP: &str = "namespace to namespace, TCP";
 
-const LENGTHS: [usize; 2] = [64, 1_514];
+/// The longest frame that the systems are set up for.
+pub(super) const LONGEST: usize = 1_514;
+
+/// The lengths that are measured.
+pub(super) const fn lengths(bench: &Bench) -> &'static [usize] {
+    if bench.is_quick { &[64] } else { &[64, LONGEST] }
+}
 
 /// A result above this share of what the generator reaches or offers may be the generator's.
 const BOUND_SHARE: f64 = 0.8;
@@ -35,17 +41,18 @@ struct Session {
 }
 
 pub(crate) fn run(bench: &mut Bench) {
+    let lengths = lengths(bench);
     let mut limits: Option<(u32, Vec<f64>)> = None;
     bench.rounds("wire", |bench, system, round| {
         // Before a system has the core.
         if limits.as_ref().is_none_or(|(of, _)| *of != round) {
-            let limit = |length| flood_limit(length, Flood::CALL);
-            limits = Some((round, LENGTHS.into_iter().map(limit).collect::<Result<_, _>>()?));
+            let limit = |&length| flood_limit(length, Flood::CALL);
+            limits = Some((round, lengths.iter().map(limit).collect::<Result<_, _>>()?));
         }
         let session = start(system)?;
         session.wires.take_bare_frames(true)?;
         let limits = limits.iter().flat_map(|(_, limits)| limits);
-        for (length, &limit) in LENGTHS.into_iter().zip(limits) {
+        for (&length, &limit) in lengths.iter().zip(limits) {
             let clock = StealClock::start();
             let (value, offered) = session.forward(length, bench.time)?;
             // A bridge works on the generator's time, so all that is offered goes through.
@@ -79,7 +86,7 @@ pub(super) fn flood_limit(length: usize, call: u32) -> Result<f64, String> {
 fn start(system: &dyn System) -> Result<Session, Trouble> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let wires = Wires::new(2)?;
-    let topology = wires.topology(Vec::new(), LENGTHS[1]);
+    let topology = wires.topology(Vec::new(), LONGEST);
     if !system.can(&topology) {
         return Err(Trouble::CannotDo);
     }
