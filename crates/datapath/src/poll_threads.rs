@@ -173,7 +173,7 @@ pub(crate) fn start(
             event_waker: Arc::clone(event_waker),
             bed: Bed::new(Arc::clone(waker)).map_err(failed("make an epoll set", core))?,
             clock: Clock::new(start),
-            rivals: Rivals::new(core),
+            rivals: Rivals::default(),
             counters: Arc::clone(&counters),
             orphans: Arc::clone(&orphans),
             lent: Vec::with_capacity(BURST_FRAMES),
