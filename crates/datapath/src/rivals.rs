@@ -11,9 +11,9 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// Least time between two looks at the count: fifteen milliseconds or so. A look is a system call
-/// that takes less than a microsecond.
-const TICKS_BETWEEN_LOOKS: u64 = 1 << 25;
+/// Least time between two looks at the count: sixty milliseconds or so, in which traffic that comes in
+/// bursts has had several.
+const TICKS_BETWEEN_LOOKS: u64 = 1 << 27;
 
 /// Losing the core once in so many ticks is often: some 270 times a second.
 const TICKS_BETWEEN_LOSSES: u64 = 1 << 23;
@@ -61,15 +61,15 @@ mod tests {
 
     #[test]
     fn rivals_are_seen_while_the_core_is_lost_often() {
-        let mut rivals = Rivals::default();
-        rivals.look(TICKS_BETWEEN_LOOKS, 7);
+        const OFTEN: u64 = TICKS_BETWEEN_LOOKS / TICKS_BETWEEN_LOSSES;
+        let mut rivals = Rivals { looked: 0, losses: 100, are_there: false };
 
-        rivals.look(2 * TICKS_BETWEEN_LOOKS, 10);
-        assert!(!rivals.are_there, "three times are not often");
-        rivals.look(3 * TICKS_BETWEEN_LOOKS, 14);
-        assert!(rivals.are_there, "four are");
-        rivals.look(7 * TICKS_BETWEEN_LOOKS, 18);
-        assert!(!rivals.are_there, "four in four times the time are not");
+        rivals.look(TICKS_BETWEEN_LOOKS, 99 + OFTEN);
+        assert!(!rivals.are_there, "not often");
+        rivals.look(2 * TICKS_BETWEEN_LOOKS, 99 + 2 * OFTEN);
+        assert!(rivals.are_there, "often");
+        rivals.look(6 * TICKS_BETWEEN_LOOKS, 99 + 3 * OFTEN);
+        assert!(!rivals.are_there, "as many in four times the time");
     }
 
     #[test]
