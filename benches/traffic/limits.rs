@@ -14,6 +14,10 @@ use crate::load::Load;
 /// As a system of the tables: the back end that only copies.
 pub(crate) const BARE_COPY: &str = "bare copy";
 
+/// What the tables say of it.
+pub(crate) const BARE_COPY_IS: &str =
+    "bare copy: a thread that hands descriptors over and copies, and does nothing else";
+
 /// Two guests and the back end that only copies. Dropped in this order: it ends before they go.
 #[derive(Debug)]
 pub(crate) struct BareCopy {

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, POLL_CORE, Session, Spec, StealClock, Trouble};
 use crate::generator::{Manner, memcpy_mpps};
-use crate::limits::{BARE_COPY, BareCopy};
+use crate::limits::{BARE_COPY, BARE_COPY_IS, BareCopy};
 use crate::samples::{Better, Sample};
 use crate::systems::System;
 
@@ -114,12 +114,16 @@ fn spec(length: usize, is_both_ways: bool) -> Spec {
         (LARGE, true) => vec![(MEMCPY, 0.7)],
         _ => Vec::new(),
     };
+    let mut conditions = conditions(length);
+    if length != LARGE {
+        conditions = format!("{conditions}; {BARE_COPY_IS}");
+    }
     Spec {
         group: if is_both_ways { BOTH_WAYS } else { ONE_WAY },
         label: format!("{length} B"),
         unit: "Mpps",
         better: Better::More,
-        conditions: conditions(length),
+        conditions,
         goals,
     }
 }
