@@ -57,7 +57,7 @@ impl Bench {
         let (mut load, _directory) = guests(manner, window)?;
         load.pair_streams_among(length, is_both_ways, stations, Checks::None);
         let _null = Null::start(&load.guests[0], &load.guests[1], POLL_CORE);
-        Ok(load.closed_loop(self.time.min(Duration::from_millis(200))).mpps())
+        Ok(load.closed_loop((self.time / 2).min(Duration::from_millis(200))).mpps())
     }
 }
 

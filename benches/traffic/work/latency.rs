@@ -64,7 +64,7 @@ fn sample(
 ) -> Result<(), Trouble> {
     let mut ticks = Vec::with_capacity(1 << 20);
     let clock = StealClock::start();
-    let time = bench.time.max(Duration::from_millis(300));
+    let time = bench.time.max(10 * WINDOW);
     let seen = load.open_loop(share * most * 1e6, time, |one| ticks.push(one));
     let stolen = clock.stolen();
     if seen.counted.delivered == 0 {
