@@ -13,17 +13,16 @@
 //! | `unknown`             | the same              | none that was learned  |
 //! | `trunk`               | as `known_many_sources`, tagged in one of 100 VLANs    |
 //!
-//! Each by itself, and as `…_burst`: the addresses of a whole burst are located before the first
-//! of them is looked up, as poll threads do it.
+//! By the burst, as poll threads do it.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use bridge::{
-    Bridge, Classified, DEFAULT_ADDRESSES, DEFAULT_AGEING, Egress, Fdb, Seconds, VlanPolicy,
+    Bridge, DEFAULT_ADDRESSES, DEFAULT_AGEING, Decisions, Egress, Fdb, Seconds, VlanPolicy,
 };
 use criterion::{BenchmarkId, Criterion};
-use frame::{BURST_FRAMES, DropReason, Header, VlanId, VlanTag};
+use frame::{BURST_FRAMES, Header, VlanId};
 
 use crate::frames::{address, header, random_round, vlan};
 use crate::{ROUND, part, time_rounds};
@@ -51,7 +50,7 @@ struct World {
     headers: Vec<Header>,
     state: u64,
     round: Vec<Header>,
-    classified: Vec<Result<Classified, DropReason>>,
+    decisions: Decisions,
 }
 
 impl World {
@@ -74,7 +73,13 @@ impl World {
             bridge.set_port(slot, policy, u32::MAX);
         }
         let headers = (0..stations / 2).map(header).collect();
-        Self { bridge, headers, state: 0, round: Vec::with_capacity(ROUND), classified: Vec::new() }
+        Self {
+            bridge,
+            headers,
+            state: 0,
+            round: Vec::with_capacity(ROUND),
+            decisions: Decisions::default(),
+        }
     }
 
     /// Says whether every frame is forwarded like this.
@@ -89,33 +94,14 @@ impl World {
     }
 
     fn decide(&mut self) {
-        let Self { bridge, round, .. } = self;
-        for header in round.iter() {
-            let _ = black_box(decide(bridge, black_box(header)));
-        }
-    }
-
-    /// As poll threads decide a burst of many trains: all classified first, then forwarded.
-    fn decide_burst(&mut self) {
-        let Self { bridge, round, classified, .. } = self;
+        let Self { bridge, round, decisions, .. } = self;
         for burst in round.chunks(BURST_FRAMES) {
-            classified.clear();
-            classified.extend(burst.iter().map(|header| bridge.classify(INGRESS, header, NOW)));
-            for (header, classified) in burst.iter().zip(classified.iter()) {
-                let Ok(classified) = classified else { continue };
-                let forward = bridge.forward(INGRESS, black_box(header), classified, NOW);
-                let _ = black_box(forward.map(|forward| bridge.egress_tag(EGRESS, &forward)));
+            bridge.decide_all(INGRESS, black_box(burst).iter().enumerate(), NOW, decisions);
+            for forward in decisions.runs().iter().flat_map(|run| run.decision) {
+                black_box(bridge.egress_tag(EGRESS, &forward));
             }
         }
     }
-}
-
-/// The decision on a frame, and the tag it leaves with.
-#[inline]
-fn decide(bridge: &mut Bridge, header: &Header) -> Result<Option<VlanTag>, DropReason> {
-    let forward = bridge.decide(INGRESS, header, NOW)?;
-    black_box(forward.egress);
-    Ok(bridge.egress_tag(EGRESS, &forward))
 }
 
 pub(crate) fn benches(criterion: &mut Criterion) {
@@ -131,10 +117,6 @@ pub(crate) fn benches(criterion: &mut Criterion) {
             assert!(world.forwards_all(egress), "{name} does what it says");
             group.bench_function(BenchmarkId::new(name, stations), |bencher| {
                 time_rounds(bencher, &mut world, ROUND, World::prepare, World::decide);
-            });
-            let name = format!("{name}_burst");
-            group.bench_function(BenchmarkId::new(name, stations), |bencher| {
-                time_rounds(bencher, &mut world, ROUND, World::prepare, World::decide_burst);
             });
         }
     }

@@ -28,17 +28,21 @@
 mod age;
 mod bucket;
 mod control;
+mod located;
 mod word;
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use frame::{MAX_PORTS, MacAddr, VlanId, prefetch};
+use frame::{MAX_PORTS, MacAddr, VlanId};
 
 use crate::Seconds;
 use age::AgeScale;
 use bucket::{BUCKET_WORDS, Bucket, Found};
 use word::{MIN_BUCKET_BITS, Mix, Place, Which, Word};
+
+use located::Hearing;
+pub(crate) use located::{Key, Location};
 
 pub use control::{Entry, FdbStatistics, Flush, SlotStatistics, StaticEntryError};
 
@@ -116,11 +120,6 @@ pub struct Fdb {
     totals: Totals,
 }
 
-/// Where the entry of an address of a VLAN may lie. Valid for the [`Fdb`] that located it; the
-/// default is where that of no address lies.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Location(Place);
-
 impl Fdb {
     /// An empty table that learns up to `addresses` addresses (at most [`MAX_ADDRESSES`]) and
     /// forgets them after `ageing` (1 to 1,000,000 seconds); values outside are brought within.
@@ -155,25 +154,7 @@ impl Fdb {
     #[must_use]
     #[inline]
     pub fn look_up(&self, vid: VlanId, address: MacAddr) -> Option<u16> {
-        self.look_up_at(self.locate(vid, address))
-    }
-
-    /// Where the entry of an address of a VLAN may lie: for [`look_up_at`](Self::look_up_at) and
-    /// [`learn_at`](Self::learn_at) soon after, when the processor has fetched it. Who locates a
-    /// burst of addresses first waits for one cache miss instead of for one each.
-    #[must_use]
-    #[inline(always)]
-    pub fn locate(&self, vid: VlanId, address: MacAddr) -> Location {
-        let place = self.mix.place(vid, address);
-        prefetch(&raw const self.buckets[place.bucket(Which::First)]);
-        Location(place)
-    }
-
-    /// [`look_up`](Self::look_up) of an address that was located.
-    #[must_use]
-    #[inline(always)]
-    pub fn look_up_at(&self, location: Location) -> Option<u16> {
-        self.find(&location.0).map(|found| found.word.slot())
+        self.find(&self.mix.place(vid, address)).map(|found| found.word.slot())
     }
 
     /// Notes that a station was heard on a port, which may have `limit` addresses.
@@ -191,17 +172,14 @@ impl Fdb {
         if address.is_group() {
             return Learned::RefusedGroup;
         }
-        self.learn_at(self.locate(vid, address), slot, limit, now)
-    }
-
-    /// [`learn`](Self::learn) of an address that was located and is no group's.
-    #[inline(always)]
-    pub fn learn_at(&self, location: Location, slot: u16, limit: u32, now: Seconds) -> Learned {
         if usize::from(slot) >= MAX_PORTS {
             return Learned::RefusedLimit;
         }
-        let place = &location.0;
-        let stamp = self.age_scale().stamp(now);
+        self.learn_place(&self.mix.place(vid, address), &self.hearing(slot, limit, now))
+    }
+
+    fn learn_place(&self, place: &Place, hearing: &Hearing) -> Learned {
+        let Hearing { slot, limit, stamp } = *hearing;
         for _ in 0..ATTEMPTS {
             let outcome = match self.find(place) {
                 Some(found) => self.confirm(&found, slot, limit, stamp),
@@ -286,26 +264,25 @@ impl Fdb {
     }
 
     /// The entry of a key, if there is one.
-    #[inline(always)]
     fn find(&self, place: &Place) -> Option<Found<'_>> {
-        self.find_in(place, Which::First).or_else(|| self.find_in(place, Which::Second))
+        let find_in = |which| self.bucket(place, which).find(place.telling(which));
+        find_in(Which::First).or_else(|| find_in(Which::Second))
     }
 
-    #[inline(always)]
-    fn find_in(&self, place: &Place, which: Which) -> Option<Found<'_>> {
-        self.buckets[place.bucket(which)].find(place.telling(which))
+    fn bucket(&self, place: &Place, which: Which) -> &Bucket {
+        &self.buckets[place.bucket(which)]
     }
 
     /// An empty word of the first bucket, or of the second if the first is nearly full and the
     /// second emptier, and the telling bits of an entry there.
     fn free_cell(&self, place: &Place) -> Option<(&AtomicU64, u64)> {
-        let empty_words = |which| self.buckets[place.bucket(which)].empty_words();
+        let empty_words = |which| self.bucket(place, which).empty_words();
         let in_first = empty_words(Which::First);
         let is_first = in_first > SPARE_WORDS || in_first >= empty_words(Which::Second);
         let which = if is_first { Which::First } else { Which::Second };
-        let bucket = &self.buckets[place.bucket(which)];
-        let favourite = bucket.favourite(place.telling(which));
-        let mut cells = std::iter::once(favourite).chain(&bucket.0);
+        let bucket = self.bucket(place, which);
+        let favourites = bucket.favourites(place.telling(which));
+        let mut cells = favourites.into_iter().chain(&bucket.0);
         let cell = cells.find(|cell| cell.load(Relaxed) == 0)?;
         Some((cell, place.telling(which)))
     }
@@ -314,7 +291,7 @@ impl Fdb {
     fn settle(&self, place: &Place) {
         for _ in 0..ATTEMPTS {
             let [first, second] = [Which::First, Which::Second].map(|which| {
-                let bucket = &self.buckets[place.bucket(which)];
+                let bucket = self.bucket(place, which);
                 let telling = place.telling(which);
                 let all = bucket.0.iter().map(|cell| Found { cell, word: Word(cell.load(SeqCst)) });
                 all.filter(move |found| found.word.is_of(telling))

@@ -12,15 +12,21 @@
 //! operator moves its port. Such an entry does not last: whoever changes a port flushes it.
 //!
 //! Learning is throttled: while a port's last source is the same, in the same VLAN and the same
-//! second, the database is not even read. What that costs: a station that moves away from a port
+//! second, the database is not even read, and a refusal is not tried again: counting each frame of
+//! a flood would be a shared write a frame. What that costs: a station that moves away from a port
 //! and back within a second is learned back in the next second.
+
+mod decisions;
 
 use std::fmt;
 use std::sync::Arc;
 
-use frame::{DropReason, Header, MAX_PORTS, MacAddr, VlanId, VlanTag};
+use frame::{DropReason, Header, MAX_PORTS, VlanId, VlanTag};
 
-use crate::{Fdb, Location, PortSet, Seconds, VlanPolicy};
+use crate::fdb::Key;
+use crate::{Fdb, PortSet, Seconds, VlanPolicy};
+
+pub use decisions::{Decisions, Run};
 
 /// Room for every VID; those of 0 and 4095 stay unused.
 const VIDS: usize = 4_096;
@@ -45,27 +51,16 @@ pub struct Forward {
     pub egress: Egress,
 }
 
-/// A frame that may pass if it has somewhere to go: what the first half of a decision found out.
-#[derive(Debug, Clone, Copy)]
-pub struct Classified {
-    vid: VlanId,
-    tag: VlanTag,
-    /// Where its source's entry lies.
-    source: Location,
-    /// Where its destination's entry lies.
-    destination: Location,
-    /// The source need not be learned.
-    is_learned: bool,
-    /// The destination is a group, and has no entry.
-    is_group: bool,
-}
+/// What becomes of a frame: where it goes, or the reason why it goes nowhere.
+pub type Decision = Result<Forward, DropReason>;
 
 /// A port as one thread knows it.
 #[derive(Debug)]
 struct Port {
     policy: VlanPolicy,
     learn_limit: u32,
-    last_learned: Option<(VlanId, MacAddr, Seconds)>,
+    /// The source that was last learned here, and when.
+    last_learned: (Key, Seconds),
 }
 
 /// One poll thread's view of the bridge.
@@ -99,7 +94,8 @@ impl Bridge {
     pub fn set_port(&mut self, slot: u16, policy: &VlanPolicy, learn_limit: u32) {
         self.remove_port(slot);
         let Some(port) = self.ports.get_mut(usize::from(slot)) else { return };
-        *port = Some(Port { policy: policy.clone(), learn_limit, last_learned: None });
+        *port =
+            Some(Port { policy: policy.clone(), learn_limit, last_learned: Default::default() });
         for vid in policy.memberships().iter() {
             self.members[usize::from(vid.get())].get_or_insert_default().insert(slot);
         }
@@ -118,94 +114,54 @@ impl Bridge {
         }
     }
 
-    /// Decides where one frame goes.
+    /// Decides where one frame goes. For bursts there is [`decide_all`](Self::decide_all).
     ///
     /// # Errors
     ///
     /// The reason why it goes nowhere; all are counted at ingress. A frame from a slot without
     /// port is a member of no VLAN.
+    pub fn decide(&mut self, ingress: u16, header: &Header, now: Seconds) -> Decision {
+        let mut decisions = Decisions::default();
+        self.decide_all(ingress, std::iter::once((0, header)), now, &mut decisions);
+        decisions.runs().first().map_or(Err(DropReason::NoEgressPort), |run| run.decision)
+    }
+
+    /// Decides where the frames of a burst go that came in on one port, each given with its place
+    /// in the burst, and leaves that in `decisions`. What a frame teaches is known to the next.
+    ///
+    /// Each step is taken for all frames before the next step: what they and the port's policy
+    /// say, where their addresses lie in the filtering database, and what is found there.
     #[inline]
-    pub fn decide(
+    pub fn decide_all<'a>(
         &mut self,
         ingress: u16,
-        header: &Header,
+        headers: impl Iterator<Item = (usize, &'a Header)>,
         now: Seconds,
-    ) -> Result<Forward, DropReason> {
-        let classified = self.classify(ingress, header, now)?;
-        self.forward(ingress, header, &classified, now)
-    }
-
-    /// The first half of a decision: what the frame itself and its port's policy say. Locates its
-    /// addresses in the filtering database, for [`forward`](Self::forward) to look there soon.
-    ///
-    /// Always inlined, like what it calls: returned from a function, the result is stored in
-    /// pieces of other sizes than it is read in, and the processor waits for each. That took twice
-    /// the time of the whole decision.
-    ///
-    /// # Errors
-    ///
-    /// As for [`decide`](Self::decide).
-    #[inline(always)]
-    pub fn classify(
-        &self,
-        ingress: u16,
-        header: &Header,
-        now: Seconds,
-    ) -> Result<Classified, DropReason> {
-        let (source, destination) = (header.source(), header.destination());
-        if destination.is_reserved_group() {
-            return Err(DropReason::ReservedGroup); // 8.6.3, table 8-1
-        }
-        if source.is_group() {
-            return Err(DropReason::SourceIsGroup);
-        }
-        let port = self.ports.get(usize::from(ingress)).and_then(Option::as_ref);
-        let port = port.ok_or(DropReason::VlanNotMember)?;
-        let (vid, tag) = port.policy.classify(header.tag())?; // 6.9, 8.6.2
-        let is_learned = port.has_learned(vid, source, now);
-        let is_group = destination.is_group();
-        let locate = |is_needless, address| {
-            if is_needless { Location::default() } else { self.fdb.locate(vid, address) }
+        decisions: &mut Decisions,
+    ) {
+        let Some(port) = self.ports.get_mut(usize::from(ingress)).and_then(Option::as_mut) else {
+            return decisions.refuse(headers, DropReason::VlanNotMember);
         };
-        Ok(Classified {
-            vid,
-            tag,
-            source: locate(is_learned, source),
-            destination: locate(is_group, destination),
-            is_learned,
-            is_group,
-        })
+        let (last, learned_at) = port.last_learned;
+        let mut learned = if learned_at == now { last } else { Key::default() };
+        decisions.classify(&port.policy, &mut learned, headers);
+        port.last_learned = (learned, now);
+        let hearing = self.fdb.hearing(ingress, port.learn_limit, now);
+        decisions.locate(&self.fdb);
+        decisions.forward(
+            |source| self.fdb.learn_at(source, &hearing),
+            |destination| self.fdb.look_up_at(destination),
+            |forward| self.has_egress(ingress, forward),
+        );
     }
 
-    /// The second half of a decision: what the filtering database says. Learns the source.
-    ///
-    /// # Errors
-    ///
-    /// As for [`decide`](Self::decide).
-    #[inline(always)]
-    pub fn forward(
-        &mut self,
-        ingress: u16,
-        header: &Header,
-        classified: &Classified,
-        now: Seconds,
-    ) -> Result<Forward, DropReason> {
-        let Classified { vid, tag, source, destination, .. } = *classified;
-        if !classified.is_learned
-            && let Some(Some(port)) = self.ports.get_mut(usize::from(ingress))
-        {
-            port.learn(&self.fdb, ingress, (vid, header.source(), now), source); // 8.7
-        }
-        let is_group = classified.is_group;
-        let known = if is_group { None } else { self.fdb.look_up_at(destination) }; // 8.6.3
-        let egress = known.map_or(Egress::Flood, Egress::Port);
-        let members = self.flood_members(vid); // 8.6.4
-        let has_egress = match egress {
+    /// Says whether a frame leaves by any port (8.6.4).
+    fn has_egress(&self, ingress: u16, forward: &Forward) -> bool {
+        let members = self.flood_members(forward.vid);
+        match forward.egress {
             Egress::Port(slot) => slot != ingress && members.contains(slot),
             Egress::Flood => members.has_other_than(ingress),
-        };
-        let forward = Forward { vid, tag, egress };
-        if has_egress { Ok(forward) } else { Err(DropReason::NoEgressPort) }
+        }
     }
 
     /// All members of a VLAN. Flooding goes to these but the ingress port.
@@ -227,31 +183,6 @@ impl Bridge {
     #[must_use]
     pub const fn fdb(&self) -> &Arc<Fdb> {
         &self.fdb
-    }
-}
-
-impl Port {
-    /// Says whether the last source learned here was this one, within this second.
-    #[inline]
-    fn has_learned(&self, vid: VlanId, source: MacAddr, now: Seconds) -> bool {
-        self.last_learned == Some((vid, source, now))
-    }
-
-    /// Learns a source, unless this port's last frame has done so within this second. A refusal
-    /// is not tried again either: counting each frame of a flood would be a shared write a frame.
-    #[inline]
-    fn learn(
-        &mut self,
-        fdb: &Fdb,
-        slot: u16,
-        heard: (VlanId, MacAddr, Seconds),
-        location: Location,
-    ) {
-        let (vid, source, now) = heard;
-        if !self.has_learned(vid, source, now) {
-            fdb.learn_at(location, slot, self.learn_limit, now);
-            self.last_learned = Some(heard);
-        }
     }
 }
 

@@ -24,10 +24,10 @@ mod port_set;
 mod vlan;
 
 pub use fdb::{
-    DEFAULT_ADDRESSES, DEFAULT_AGEING, Entry, Fdb, FdbStatistics, Flush, Learned, Location,
-    MAX_ADDRESSES, SlotStatistics, StaticEntryError,
+    DEFAULT_ADDRESSES, DEFAULT_AGEING, Entry, Fdb, FdbStatistics, Flush, Learned, MAX_ADDRESSES,
+    SlotStatistics, StaticEntryError,
 };
-pub use forward::{Bridge, Classified, Egress, Forward};
+pub use forward::{Bridge, Decision, Decisions, Egress, Forward, Run};
 pub use port_set::PortSet;
 pub use vlan::{ParseVlanSetError, VlanPolicy, VlanSet};
 

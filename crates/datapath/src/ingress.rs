@@ -6,15 +6,41 @@
 
 use std::sync::atomic::Ordering;
 
-use bridge::{Forward, Seconds};
-use frame::{BURST_FRAMES, DropReason, PortId};
+use bridge::{Run, Seconds};
+use frame::{BURST_FRAMES, DropReason, Header, PortId};
 
 use crate::command::Event;
 use crate::counters::add;
 use crate::idle::notify;
-use crate::orders::{Arrival, FLOOD_BYTES_PER_TURN, FLOOD_COPIES_PER_TURN};
+use crate::orders::{FLOOD_BYTES_PER_TURN, FLOOD_COPIES_PER_TURN};
 use crate::queue::{Kind, RingState};
 use crate::thread::{NOT_LENT, PollThread, Work};
+
+/// Frames of the burst that may pass as far as their queue and port are concerned: bit n stands for
+/// the frame in place n.
+#[derive(Debug, Default)]
+struct Admitted {
+    frames: u64,
+    /// Those that begin a train.
+    leaders: u64,
+}
+
+/// The places of the bits that are set, ascending.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places(pub(crate) u64);
+
+const _: () = assert!(BURST_FRAMES <= u64::BITS as usize, "a bit for each frame of a burst");
+
+impl Iterator for Places {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let lowest = (self.0 != 0).then(|| self.0.trailing_zeros() as usize);
+        self.0 &= self.0.wrapping_sub(1);
+        lowest
+    }
+}
 
 impl PollThread {
     /// Takes one burst from a queue all the way. Returns how many frames it took in.
@@ -63,46 +89,28 @@ impl PollThread {
     }
 
     /// Decides every frame of the burst and orders its copies.
-    ///
-    /// Frames come in trains: one with the addresses and the tag of the one before it goes the same
-    /// way, for nothing that the decision depends on changes within a burst. And trains that go
-    /// the same way leave by the same queue, if their port has only one.
     fn decide(&mut self, index: u16, now: Seconds) {
         self.work.loans.clear();
         self.work.flood_copies_left = FLOOD_COPIES_PER_TURN;
         self.work.flood_bytes_left = FLOOD_BYTES_PER_TURN;
-        let Some(queue) = self.queues.get_mut(index) else { return };
-        let (port, pair, discards) = (queue.port, queue.pair, queue.discards_ingress());
-        let limit_bytes = queue.traits.limit_bytes;
-        let has_several_pairs = self.port(port).is_some_and(|p| p.steering.has_several_pairs());
-        let mut bytes = self.work.burst.dropped_bytes;
-        let mut decision = Err(DropReason::NoEgressPort);
         self.work.direct = None;
-        for at in 0..self.work.burst.frames.len() {
-            let frame = &self.work.burst.frames[at];
-            bytes += u64::from(frame.length_bytes);
-            if frame.length_bytes > limit_bytes && frame.piece_bytes() > limit_bytes {
-                self.work.drops.count(DropReason::Oversized);
-                continue;
-            }
-            if discards {
-                self.work.drops.count(DropReason::QueueDisabled);
-                continue;
-            }
-            if has_several_pairs && let Some(port) = self.port(port) {
-                port.steering.sent_from(frame.header.flow_hash(), pair);
-            }
-            let follows = at > 0 && frame.header.goes_as(&self.work.burst.frames[at - 1].header);
-            if !follows {
-                let next = self.decide_one(port.slot, at, now);
-                if next != decision {
-                    self.work.direct = None;
-                }
-                decision = next;
-            }
-            let arrival = Arrival { queue: index, port, at };
-            if let Err(reason) = decision.and_then(|forward| self.order(arrival, &forward)) {
-                self.work.drops.count(reason);
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        let port = queue.port;
+        let (admitted, bytes) = self.admit(index);
+        let Self { bridge, work, .. } = self;
+        let leaders = Places(admitted.leaders).map(|at| (at, &work.burst.frames[at].header));
+        bridge.decide_all(port.slot, leaders, now, &mut work.decisions);
+        // Each run ends where the next begins.
+        let mut left = admitted.frames;
+        for run in 0..self.work.decisions.runs().len() {
+            let [this, next] = [run, run + 1].map(|at| self.work.decisions.runs().get(at).copied());
+            let Some(Run { decision, .. }) = this else { break };
+            let end = next.map_or(0, |next| 1u64 << next.start);
+            let frames = left & end.wrapping_sub(1);
+            left &= !frames;
+            match decision {
+                Ok(forward) => self.order_run(index, port, Places(frames), &forward),
+                Err(reason) => self.work.drops.count_all(reason, frames.count_ones()),
             }
         }
         if let Some(queue) = self.queues.get_mut(index) {
@@ -111,30 +119,40 @@ impl PollThread {
         self.count_ingress(index, bytes);
     }
 
-    /// Decides the first frame of a train. With the second train of a burst all that follow are
-    /// looked at, so that their entries of the filtering database are fetched together.
-    #[inline]
-    fn decide_one(&mut self, slot: u16, at: usize, now: Seconds) -> Result<Forward, DropReason> {
-        let Self { bridge, work, .. } = self;
-        let frames = &work.burst.frames;
-        if at == 0 {
-            work.classified.clear();
-            return bridge.decide(slot, &frames[at].header, now);
+    /// Looks which frames of the burst its queue and port admit, drops the others, and returns the
+    /// bytes of all.
+    ///
+    /// Frames come in trains: one with the addresses and the tag of the one before it goes the same
+    /// way, for nothing that the decision depends on changes within a burst.
+    fn admit(&mut self, index: u16) -> (Admitted, u64) {
+        let Self { queues, ports, work, .. } = self;
+        let mut admitted = Admitted::default();
+        let mut bytes = work.burst.dropped_bytes;
+        let Some(queue) = queues.get_mut(index) else { return (admitted, bytes) };
+        let (limit_bytes, discards) = (queue.traits.limit_bytes, queue.discards_ingress());
+        let port = ports.get(usize::from(queue.port.slot)).and_then(Option::as_deref);
+        let steering =
+            port.map(|port| &port.steering).filter(|steering| steering.has_several_pairs());
+        let mut before: Option<&Header> = None;
+        for (at, frame) in work.burst.frames.iter().enumerate() {
+            bytes += u64::from(frame.length_bytes);
+            if frame.length_bytes > limit_bytes && frame.piece_bytes() > limit_bytes {
+                work.drops.count(DropReason::Oversized);
+                continue;
+            }
+            if discards {
+                work.drops.count(DropReason::QueueDisabled);
+                continue;
+            }
+            if let Some(steering) = steering {
+                steering.sent_from(frame.header.flow_hash(), queue.pair);
+            }
+            let leads = before.is_none_or(|before| !frame.header.goes_as(before));
+            before = Some(&frame.header);
+            admitted.frames |= 1 << at;
+            admitted.leaders |= u64::from(leads) << at;
         }
-        if work.classified.is_empty() {
-            work.classified.resize(at, Err(DropReason::NoEgressPort));
-            work.classified.extend(frames[at - 1..].windows(2).map(|pair| {
-                let follows = pair[1].header.goes_as(&pair[0].header);
-                // What follows another is never asked for.
-                if follows {
-                    Err(DropReason::NoEgressPort)
-                } else {
-                    bridge.classify(slot, &pair[1].header, now)
-                }
-            }));
-        }
-        let classified = work.classified[at].as_ref().map_err(|reason| *reason)?;
-        bridge.forward(slot, &frames[at].header, classified, now)
+        (admitted, bytes)
     }
 
     /// Adds the burst to the counters of the queue it came from.

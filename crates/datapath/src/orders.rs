@@ -9,6 +9,7 @@ use frame::{DropReason, PortId, VlanTag};
 
 use crate::counters::add;
 use crate::handover::{Lent, Target};
+use crate::ingress::Places;
 use crate::queue::Order;
 use crate::steering::Lane;
 use crate::thread::{NOT_LENT, PollThread};
@@ -32,7 +33,7 @@ pub(crate) struct Arrival {
     pub(crate) at: usize,
 }
 
-/// Where frames of the current train leave: a queue of this thread, whatever their flow.
+/// Where frames of the current run leave: a queue of this thread, whatever their flow.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Direct {
     /// The queue's place in the thread's table.
@@ -41,20 +42,38 @@ pub(crate) struct Direct {
 }
 
 impl PollThread {
+    /// Orders the copies of frames that go the same way, and counts those that leave by no port as
+    /// dropped.
+    pub(crate) fn order_run(
+        &mut self,
+        queue: u16,
+        port: PortId,
+        mut frames: Places,
+        forward: &Forward,
+    ) {
+        self.work.direct = None;
+        while let Some(at) = frames.next() {
+            let arrival = Arrival { queue, port, at };
+            if let Err(reason) = self.order(arrival, forward) {
+                self.work.drops.count(reason);
+            }
+            if let Some(Direct { place, tag }) = self.work.direct
+                && let Some(queue) = self.queues.get_mut(place)
+            {
+                // All others, too.
+                queue.ordered_copies += u64::from(frames.0.count_ones());
+                return queue.orders.extend(frames.map(|at| Order::new(at, tag, true)));
+            }
+        }
+    }
+
     /// Orders the copies of one frame.
     ///
     /// # Errors
     ///
     /// The reason if the frame leaves by no port at all: an ingress drop.
     #[inline]
-    pub(crate) fn order(&mut self, arrival: Arrival, forward: &Forward) -> Result<(), DropReason> {
-        if let Some(Direct { place, tag }) = self.work.direct
-            && let Some(queue) = self.queues.get_mut(place)
-        {
-            queue.ordered_copies += 1;
-            queue.orders.push(Order::new(arrival.at, tag, true));
-            return Ok(());
-        }
+    fn order(&mut self, arrival: Arrival, forward: &Forward) -> Result<(), DropReason> {
         match forward.egress {
             Egress::Port(slot) => self.order_one(arrival, slot, forward),
             Egress::Flood => self.order_flood(arrival, forward),

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use afxdp::Chunk;
-use bridge::{Bridge, Classified};
+use bridge::{Bridge, Decisions};
 use crossbeam::channel::Sender;
-use frame::{Burst, DropCounts, DropReason, Frame, PortId};
+use frame::{Burst, DropCounts, Frame, PortId};
 use ring::Consumer;
 use virtio::offload::Head;
 
@@ -51,8 +51,7 @@ pub(crate) struct Port {
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) burst: Burst,
-    /// The first half of each frame's decision, if the burst has several trains.
-    pub(crate) classified: Vec<Result<Classified, DropReason>>,
+    pub(crate) decisions: Decisions,
     /// By frame of the burst: its loan, or [`NOT_LENT`]. Empty if none is lent.
     pub(crate) loans: Vec<u32>,
     /// By frame of the burst: the chunk that takes the place of its own, which another queue kept.
@@ -68,7 +67,7 @@ pub(crate) struct Work {
     pub(crate) borrowers: u32,
     /// Ingress drops of this burst.
     pub(crate) drops: DropCounts,
-    /// Where the next frame leaves if it belongs to the same train as the one before it.
+    /// Where the next frame leaves if it goes the same way as the one before it.
     pub(crate) direct: Option<Direct>,
     /// Copies that floods of the polled queue may still cause in this turn.
     pub(crate) flood_copies_left: usize,

@@ -109,8 +109,14 @@ pub struct DropCounts {
 impl DropCounts {
     /// Counts one drop.
     pub const fn count(&mut self, reason: DropReason) {
-        self.counts[reason.index()] = self.counts[reason.index()].saturating_add(1);
-        self.total = self.total.saturating_add(1);
+        self.count_all(reason, 1);
+    }
+
+    /// Counts so many drops.
+    #[inline]
+    pub const fn count_all(&mut self, reason: DropReason, drops: u32) {
+        self.counts[reason.index()] = self.counts[reason.index()].saturating_add(drops);
+        self.total = self.total.saturating_add(drops);
     }
 
     /// Drops counted since the last [`drain`](Self::drain), of any reason.

@@ -211,7 +211,7 @@ impl Fdb {
     /// A learned entry in one of the buckets, and the telling bits of a word there.
     fn learned_neighbour(&self, place: &super::Place) -> Option<(Found<'_>, u64)> {
         [Which::First, Which::Second].into_iter().find_map(|which| {
-            let cells = self.buckets[place.bucket(which)].0.iter();
+            let cells = self.bucket(place, which).0.iter();
             let mut words = cells.map(|cell| Found { cell, word: Word(cell.load(Relaxed)) });
             Some((words.find(|found| found.word.stamp().is_some())?, place.telling(which)))
         })

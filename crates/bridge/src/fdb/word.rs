@@ -109,11 +109,17 @@ impl Word {
 
 /// The two buckets that a key's word may lie in, and what tells it from others there. Two machine
 /// words, so that it travels in registers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     first: u32,
     second: u32,
     remainder: u64,
+}
+
+/// VID and address as one number below 2^60.
+#[inline]
+pub(super) const fn key(vid: VlanId, address: MacAddr) -> u64 {
+    (vid.get() as u64) << ADDRESS_BITS | address.to_bits()
 }
 
 /// One of the two buckets of a key.
@@ -146,6 +152,9 @@ pub(super) struct Mix {
     /// Factor and summand of each round.
     rounds: [(u64, u64); 4],
     remainder_bits: u32,
+    // Both made once: a look-up has time for an AND, not for making a mask.
+    remainder_mask: u64,
+    bucket_mask: u64,
 }
 
 impl Mix {
@@ -163,15 +172,35 @@ impl Mix {
     fn from_words(bucket_bits: u32, word: impl Fn(u64) -> u64) -> Self {
         let round = |at| (word(at), word(at + 4));
         let rounds = [round(0), round(1), round(2), round(3)];
-        Self { rounds, remainder_bits: KEY_BITS - bucket_bits }
+        let remainder_bits = KEY_BITS - bucket_bits;
+        let mask = |bits| (1u64 << bits) - 1;
+        let [remainder_mask, bucket_mask] = [remainder_bits, bucket_bits].map(mask);
+        Self { rounds, remainder_bits, remainder_mask, bucket_mask }
     }
 
     /// Where the entry of an address in a VLAN may lie.
-    #[inline(always)]
+    #[inline]
     pub(super) fn place(&self, vid: VlanId, address: MacAddr) -> Place {
-        let mixed = self.forward(u64::from(vid.get()) << ADDRESS_BITS | address.to_bits());
-        let remainder = mixed & ((1 << self.remainder_bits) - 1);
-        let first = index(mixed >> self.remainder_bits);
+        self.place_of(self.forward(key(vid, address)))
+    }
+
+    /// Number of the first bucket of a mixed key.
+    #[inline(always)]
+    pub(super) const fn first_bucket(&self, mixed: u64) -> usize {
+        index(mixed.wrapping_shr(self.remainder_bits)) as usize
+    }
+
+    /// The telling bits of a mixed key's word there.
+    #[inline(always)]
+    pub(super) const fn first_telling(&self, mixed: u64) -> u64 {
+        (mixed & self.remainder_mask) << 1
+    }
+
+    /// Where the entry of a mixed key may lie.
+    #[inline]
+    pub(super) const fn place_of(&self, mixed: u64) -> Place {
+        let remainder = mixed & self.remainder_mask;
+        let first = index(mixed.wrapping_shr(self.remainder_bits));
         Place { first, second: first ^ self.step(remainder), remainder }
     }
 
@@ -187,12 +216,12 @@ impl Mix {
     /// From the first bucket to the second, and back: odd, so never nowhere.
     #[inline]
     const fn step(&self, remainder: u64) -> u32 {
-        let bucket_mask = (1 << (KEY_BITS - self.remainder_bits)) - 1;
-        index(remainder & bucket_mask | 1)
+        index(remainder & self.bucket_mask | 1)
     }
 
-    #[inline]
-    fn forward(&self, key: u64) -> u64 {
+    /// Mixes a key.
+    #[inline(always)]
+    pub(super) fn forward(&self, key: u64) -> u64 {
         let halves = (key >> HALF_BITS, key & HALF_MASK);
         let (left, right) = self
             .rounds

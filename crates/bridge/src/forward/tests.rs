@@ -1,6 +1,8 @@
 //! Decisions, each from two addresses, a port and a time.
 
 use super::*;
+use frame::MacAddr;
+
 use crate::{DEFAULT_AGEING, VlanSet};
 
 const ALICE: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -274,7 +276,7 @@ fn two_threads_bridges_share_what_they_learn() {
 }
 
 #[test]
-fn burst_that_is_classified_first_goes_where_its_frames_would_go_one_by_one() {
+fn burst_goes_where_its_frames_would_go_one_by_one() {
     let tagged = |source, destination| header(source, destination, Some(5));
     let burst = [
         untagged(ALICE, BOB),
@@ -288,16 +290,16 @@ fn burst_that_is_classified_first_goes_where_its_frames_would_go_one_by_one() {
     let ports = [(A, access(1)), (B, trunk("1,5", Some(1)))];
 
     for ingress in [A, B, C] {
-        let (mut single, mut ahead) = (bridge(&ports), bridge(&ports));
+        let (mut single, mut several) = (bridge(&ports), bridge(&ports));
         let _ = single.decide(B, &untagged(BOB, ALICE), NOW);
-        let _ = ahead.decide(B, &untagged(BOB, ALICE), NOW);
+        let _ = several.decide(B, &untagged(BOB, ALICE), NOW);
 
         let one_by_one = burst.map(|header| single.decide(ingress, &header, NOW));
-        let classified = burst.map(|header| ahead.classify(ingress, &header, NOW));
-        let together = burst.iter().zip(classified).map(|(header, classified)| {
-            classified.and_then(|classified| ahead.forward(ingress, header, &classified, NOW))
-        });
+        let mut decisions = Decisions::default();
+        several.decide_all(ingress, burst.iter().enumerate(), NOW, &mut decisions);
 
-        assert_eq!(together.collect::<Vec<_>>(), one_by_one);
+        let run_of = |at| decisions.runs().iter().rfind(|run| run.start <= at).unwrap();
+        let together: Vec<_> = (0..burst.len()).map(|at| run_of(at).decision).collect();
+        assert_eq!(together, one_by_one);
     }
 }

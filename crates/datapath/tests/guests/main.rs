@@ -112,6 +112,28 @@ fn no_frame_is_lost_to_a_queue_that_is_falling_asleep() {
 }
 
 #[test]
+fn frame_goes_its_own_way_after_one_to_the_same_address_that_was_too_long() {
+    let mut datapath = start(1, PollMode::Adaptive);
+    let [mut alice, mut bob, mut carol] = alice_and_two_whom_she_heard(&mut datapath);
+    let traits = PortTraits { limit_bytes: 1_514, ..PortTraits::default() };
+    datapath.set_port(alice.port, &access(1), NO_LIMIT, traits);
+    let to_carol = |length| frame(CAROL, ALICE, &vec![2; length]);
+
+    alice.send_at_once(&[to_carol(1_501), to_carol(46)]);
+    alice.send_at_once(&[frame(BOB, ALICE, &[1; 46]), to_carol(1_501), to_carol(47)]);
+
+    // Until she was heard, frames for Alice were flooded.
+    let from_alice = |guest: &mut Guest| {
+        wait_for("Alice's", || guest.try_receive().filter(|frame| frame[6..12] == ALICE))
+    };
+    assert_eq!(from_alice(&mut carol), to_carol(46));
+    assert_eq!(from_alice(&mut carol), to_carol(47));
+    assert_eq!(from_alice(&mut bob), frame(BOB, ALICE, &[1; 46]));
+    assert_eq!(datapath.statistics(alice.port).total.drops(DropReason::Oversized), 2);
+    assert!(bob.try_receive().is_none(), "Bob got no frame of Carol's");
+}
+
+#[test]
 fn flood_reaches_every_port_of_its_vlan_once_whatever_thread_owns_it() {
     let mut datapath = start(2, PollMode::Adaptive);
     let mut alice = Guest::plug_in(&mut datapath, &access(1));

@@ -1,0 +1,92 @@
+//! Look-ups and learning by the burst: all its addresses are located first, so that one waits for
+//! their cache lines together instead of for each.
+
+use std::hint::select_unpredictable;
+use std::sync::atomic::Ordering::Relaxed;
+
+use frame::{MacAddr, VlanId, prefetch};
+
+use super::Fdb;
+use super::word::{self, Word};
+use crate::Seconds;
+
+/// An address of a VLAN, to be located. The default is none: there is no VLAN 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Key(u64);
+
+impl Key {
+    #[inline(always)]
+    pub(crate) const fn new(vid: VlanId, address: MacAddr) -> Self {
+        Self(word::key(vid, address))
+    }
+}
+
+/// Where the entry of an address of a VLAN may lie. Valid for the [`Fdb`] that located it; the
+/// default is where that of no address lies.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Location(u64);
+
+/// What is noted of every station that is heard on one port at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hearing {
+    pub(super) slot: u16,
+    pub(super) limit: u32,
+    pub(super) stamp: u8,
+}
+
+impl Fdb {
+    /// Where the entry of an address may lie: for [`look_up_at`](Self::look_up_at) and
+    /// [`learn_at`](Self::learn_at) soon after, when the processor has fetched it.
+    #[inline(always)]
+    pub(crate) fn locate(&self, key: Key) -> Location {
+        let location = Location(self.mix.forward(key.0));
+        prefetch(&raw const self.buckets[self.mix.first_bucket(location.0)]);
+        location
+    }
+
+    /// [`look_up`](Self::look_up) of an address that was located.
+    #[inline(always)]
+    pub(crate) fn look_up_at(&self, location: Location) -> Option<u16> {
+        let ([first, second], telling) = self.favourites(location);
+        // Chosen without a branch: nobody can foresee which of the two it is.
+        let word = select_unpredictable(first.is_of(telling), first, second);
+        if word.is_of(telling) { Some(word.slot()) } else { self.look_up_elsewhere(location) }
+    }
+
+    /// The same for one that does not lie where most do.
+    #[inline(never)]
+    fn look_up_elsewhere(&self, location: Location) -> Option<u16> {
+        self.find(&self.mix.place_of(location.0)).map(|found| found.word.slot())
+    }
+
+    /// What is noted of the stations heard on a port, which may have `limit` addresses. The slot is
+    /// below [`MAX_PORTS`](frame::MAX_PORTS).
+    pub(crate) fn hearing(&self, slot: u16, limit: u32, now: Seconds) -> Hearing {
+        Hearing { slot, limit, stamp: self.age_scale().stamp(now) }
+    }
+
+    /// [`learn`](Self::learn) of an address that was located and is no group's.
+    #[inline(always)]
+    pub(crate) fn learn_at(&self, location: Location, hearing: &Hearing) {
+        let ([first, second], telling) = self.favourites(location);
+        let heard = Word::learned(telling, hearing.slot, hearing.stamp);
+        if !((first == heard) | (second == heard)) {
+            self.learn_elsewhere(location, hearing);
+        }
+    }
+
+    /// The same for one that is not known, or does not lie where most do.
+    #[inline(never)]
+    fn learn_elsewhere(&self, location: Location, hearing: &Hearing) {
+        let _ = self.learn_place(&self.mix.place_of(location.0), hearing);
+    }
+
+    /// What lies where the entry of an address does if it lies where most do, and what tells it
+    /// from others.
+    #[inline(always)]
+    fn favourites(&self, location: Location) -> ([Word; 2], u64) {
+        let telling = self.mix.first_telling(location.0);
+        let bucket = &self.buckets[self.mix.first_bucket(location.0)];
+        (bucket.favourites(telling).map(|cell| Word(cell.load(Relaxed))), telling)
+    }
+}

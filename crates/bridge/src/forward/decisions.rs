@@ -1,0 +1,168 @@
+//! The decisions on a burst, and what is noted of its frames on the way to them.
+//!
+//! Three passes over the burst instead of one: the second asks for the cache lines of all addresses,
+//! and the third finds them there.
+
+use frame::{BURST_FRAMES, DropReason, Header, VlanId, VlanTag};
+
+use super::{Decision, Egress, Forward};
+use crate::VlanPolicy;
+use crate::fdb::{Fdb, Key, Location};
+
+/// Frames one behind the other that go the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The place in the burst of the first of them.
+    pub start: usize,
+    /// What becomes of each.
+    pub decision: Decision,
+}
+
+/// The decisions on a burst. Made to be used again: it keeps its memory.
+#[derive(Debug)]
+pub struct Decisions {
+    /// Room for a burst; the first `count` are its frames.
+    frames: Box<[Noted]>,
+    count: usize,
+    runs: Vec<Run>,
+}
+
+/// What is noted of a frame.
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    source: Key,
+    destination: Key,
+    source_at: Location,
+    destination_at: Location,
+    /// Its place in the burst.
+    place: u16,
+    /// The source need not be learned.
+    is_learned: bool,
+    /// The destination is a group, and has no entry.
+    is_group: bool,
+    /// The VLAN in which it may pass if it has somewhere to go, and its tag from now on.
+    vlan: Result<(VlanId, VlanTag), DropReason>,
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        let none = Noted {
+            source: Key::default(),
+            destination: Key::default(),
+            source_at: Location::default(),
+            destination_at: Location::default(),
+            place: 0,
+            is_learned: false,
+            is_group: false,
+            vlan: Err(DropReason::NoEgressPort),
+        };
+        Self { frames: vec![none; BURST_FRAMES].into(), count: 0, runs: Vec::new() }
+    }
+}
+
+impl Decisions {
+    /// Which frames go where, in their order: the first run begins with the first frame.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Lets no frame pass.
+    pub(super) fn refuse<'a>(
+        &mut self,
+        headers: impl Iterator<Item = (usize, &'a Header)>,
+        reason: DropReason,
+    ) {
+        let run = |(start, _)| Run { start, decision: Err(reason) };
+        self.runs.clear();
+        self.runs.extend(headers.map(run).next());
+    }
+
+    /// The first step: what frames and policy say. `learned` is the source that was learned last.
+    #[inline(always)]
+    pub(super) fn classify<'a>(
+        &mut self,
+        policy: &VlanPolicy,
+        learned: &mut Key,
+        headers: impl Iterator<Item = (usize, &'a Header)>,
+    ) {
+        self.count = 0;
+        for (noted, (place, header)) in self.frames.iter_mut().zip(headers) {
+            self.count += 1;
+            #[expect(clippy::cast_possible_truncation, reason = "below BURST_FRAMES")]
+            let place = place as u16;
+            noted.place = place;
+            noted.vlan = admit(policy, header);
+            if let Ok((vid, _)) = noted.vlan {
+                let destination = header.destination();
+                noted.source = Key::new(vid, header.source());
+                noted.destination = Key::new(vid, destination);
+                noted.is_learned = noted.source == *learned;
+                noted.is_group = destination.is_group();
+                *learned = noted.source;
+            }
+        }
+    }
+
+    /// The second step: locates all addresses.
+    #[inline(always)]
+    pub(super) fn locate(&mut self, fdb: &Fdb) {
+        for noted in self.frames.iter_mut().take(self.count) {
+            noted.source_at = fdb.locate(noted.source);
+            noted.destination_at = fdb.locate(noted.destination);
+        }
+    }
+
+    /// The third step: `learn` notes a source, `look_up` finds the port of a destination, and
+    /// `has_egress` says whether a frame leaves by any port.
+    #[inline(always)]
+    pub(super) fn forward(
+        &mut self,
+        mut learn: impl FnMut(Location),
+        look_up: impl Fn(Location) -> Option<u16>,
+        has_egress: impl Fn(&Forward) -> bool,
+    ) {
+        self.runs.clear();
+        // What the frame before asked for, as one number: a comparison of enums goes through memory,
+        // in pieces that the processor has to wait for.
+        let mut last = None;
+        for noted in self.frames.iter().take(self.count) {
+            let start = noted.place.into();
+            let (vid, tag) = match noted.vlan {
+                Ok(vlan) => vlan,
+                Err(reason) => {
+                    last = None;
+                    self.runs.push(Run { start, decision: Err(reason) });
+                    continue;
+                }
+            };
+            if !noted.is_learned {
+                learn(noted.source_at); // 8.7
+            }
+            let known = if noted.is_group { None } else { look_up(noted.destination_at) }; // 8.6.3
+            let wanted =
+                u32::from(tag.to_bits()) << 16 | known.map_or(u32::from(u16::MAX), u32::from);
+            if last == Some(wanted) {
+                continue;
+            }
+            last = Some(wanted);
+            let forward = Forward { vid, tag, egress: known.map_or(Egress::Flood, Egress::Port) };
+            let has_egress = has_egress(&forward);
+            let decision = if has_egress { Ok(forward) } else { Err(DropReason::NoEgressPort) };
+            self.runs.push(Run { start, decision });
+        }
+    }
+}
+
+/// The VLAN that a frame is in, and the tag it has from now on.
+#[inline(always)]
+fn admit(policy: &VlanPolicy, header: &Header) -> Result<(VlanId, VlanTag), DropReason> {
+    let (source, destination) = (header.source(), header.destination());
+    if destination.is_group() && destination.is_reserved_group() {
+        return Err(DropReason::ReservedGroup); // 8.6.3, table 8-1
+    }
+    if source.is_group() {
+        return Err(DropReason::SourceIsGroup);
+    }
+    policy.classify(header.tag()) // 6.9, 8.6.2
+}
