@@ -97,7 +97,7 @@ impl World {
         let Self { bridge, round, decisions, .. } = self;
         for burst in round.chunks(BURST_FRAMES) {
             bridge.decide_all(INGRESS, black_box(burst).iter().enumerate(), NOW, decisions);
-            for forward in decisions.runs().iter().flat_map(|run| run.decision) {
+            for forward in decisions.runs().flat_map(|run| run.decision) {
                 black_box(bridge.egress_tag(EGRESS, &forward));
             }
         }

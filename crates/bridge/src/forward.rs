@@ -123,7 +123,7 @@ impl Bridge {
     pub fn decide(&mut self, ingress: u16, header: &Header, now: Seconds) -> Decision {
         let mut decisions = Decisions::default();
         self.decide_all(ingress, std::iter::once((0, header)), now, &mut decisions);
-        decisions.runs().first().map_or(Err(DropReason::NoEgressPort), |run| run.decision)
+        decisions.run(0).map_or(Err(DropReason::NoEgressPort), |run| run.decision)
     }
 
     /// Decides where the frames of a burst go that came in on one port, each given with its place

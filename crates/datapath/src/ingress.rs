@@ -29,7 +29,7 @@ struct Admitted {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Places(pub(crate) u64);
 
-const _: () = assert!(BURST_FRAMES <= u64::BITS as usize, "a bit for each frame of a burst");
+const _: () = assert!(BURST_FRAMES == u64::BITS as usize, "a bit for each frame of a burst");
 
 impl Iterator for Places {
     type Item = usize;
@@ -100,13 +100,10 @@ impl PollThread {
         let Self { bridge, work, .. } = self;
         let leaders = Places(admitted.leaders).map(|at| (at, &work.burst.frames[at].header));
         bridge.decide_all(port.slot, leaders, now, &mut work.decisions);
-        // Each run ends where the next begins.
         let mut left = admitted.frames;
-        for run in 0..self.work.decisions.runs().len() {
-            let [this, next] = [run, run + 1].map(|at| self.work.decisions.runs().get(at).copied());
-            let Some(Run { decision, .. }) = this else { break };
-            let end = next.map_or(0, |next| 1u64 << next.start);
-            let frames = left & end.wrapping_sub(1);
+        for number in 0.. {
+            let Some(Run { decision, end }) = self.work.decisions.run(number) else { break };
+            let frames = left & u64::MAX >> (BURST_FRAMES - end);
             left &= !frames;
             match decision {
                 Ok(forward) => self.order_run(index, port, Places(frames), &forward),
@@ -134,7 +131,8 @@ impl PollThread {
         let steering =
             port.map(|port| &port.steering).filter(|steering| steering.has_several_pairs());
         let mut before: Option<&Header> = None;
-        for (at, frame) in work.burst.frames.iter().enumerate() {
+        let bits = std::iter::successors(Some(1u64), |bit| Some(bit.wrapping_shl(1)));
+        for (frame, bit) in work.burst.frames.iter().zip(bits) {
             bytes += u64::from(frame.length_bytes);
             if frame.length_bytes > limit_bytes && frame.piece_bytes() > limit_bytes {
                 work.drops.count(DropReason::Oversized);
@@ -149,8 +147,8 @@ impl PollThread {
             }
             let leads = before.is_none_or(|before| !frame.header.goes_as(before));
             before = Some(&frame.header);
-            admitted.frames |= 1 << at;
-            admitted.leaders |= u64::from(leads) << at;
+            admitted.frames |= bit;
+            admitted.leaders |= if leads { bit } else { 0 };
         }
         (admitted, bytes)
     }

@@ -3,7 +3,7 @@
 //! Three passes over the burst instead of one: the second asks for the cache lines of all addresses,
 //! and the third finds them there.
 
-use frame::{BURST_FRAMES, DropReason, Header, VlanId, VlanTag};
+use frame::{BURST_FRAMES, DropReason, Header, MacAddr, VlanId, VlanTag};
 
 use super::{Decision, Egress, Forward};
 use crate::VlanPolicy;
@@ -12,10 +12,10 @@ use crate::fdb::{Fdb, Key, Location};
 /// Frames one behind the other that go the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// The place in the burst of the first of them.
-    pub start: usize,
     /// What becomes of each.
     pub decision: Decision,
+    /// The place in the burst behind the last of them, at most [`BURST_FRAMES`].
+    pub end: usize,
 }
 
 /// The decisions on a burst. Made to be used again: it keeps its memory.
@@ -24,7 +24,8 @@ pub struct Decisions {
     /// Room for a burst; the first `count` are its frames.
     frames: Box<[Noted]>,
     count: usize,
-    runs: Vec<Run>,
+    /// By run: the place of its first frame, and what becomes of all.
+    runs: Vec<(u16, Decision)>,
 }
 
 /// What is noted of a frame.
@@ -61,10 +62,18 @@ impl Default for Decisions {
 }
 
 impl Decisions {
-    /// Which frames go where, in their order: the first run begins with the first frame.
+    /// The run of this number, counted from 0: each begins where the one before it ends.
     #[must_use]
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
+    #[inline]
+    pub fn run(&self, number: usize) -> Option<Run> {
+        let &(_, decision) = self.runs.get(number)?;
+        let next = number.checked_add(1).and_then(|next| self.runs.get(next));
+        Some(Run { decision, end: next.map_or(BURST_FRAMES, |&(start, _)| start.into()) })
+    }
+
+    /// All runs.
+    pub fn runs(&self) -> impl Iterator<Item = Run> {
+        (0..).map_while(|number| self.run(number))
     }
 
     /// Lets no frame pass.
@@ -73,9 +82,8 @@ impl Decisions {
         headers: impl Iterator<Item = (usize, &'a Header)>,
         reason: DropReason,
     ) {
-        let run = |(start, _)| Run { start, decision: Err(reason) };
         self.runs.clear();
-        self.runs.extend(headers.map(run).next());
+        self.runs.extend(headers.map(|_| (0, Err(reason))).next());
     }
 
     /// The first step: what frames and policy say. `learned` is the source that was learned last.
@@ -87,15 +95,19 @@ impl Decisions {
         headers: impl Iterator<Item = (usize, &'a Header)>,
     ) {
         self.count = 0;
+        let untagged = policy.classify(None);
         for (noted, (place, header)) in self.frames.iter_mut().zip(headers) {
             self.count += 1;
             #[expect(clippy::cast_possible_truncation, reason = "below BURST_FRAMES")]
             let place = place as u16;
             noted.place = place;
-            noted.vlan = admit(policy, header);
+            let (source, destination) = (header.source(), header.destination());
+            noted.vlan = admit(source, destination).and_then(|()| match header.tag() {
+                None => untagged,
+                tag => policy.classify(tag), // 6.9, 8.6.2
+            });
             if let Ok((vid, _)) = noted.vlan {
-                let destination = header.destination();
-                noted.source = Key::new(vid, header.source());
+                noted.source = Key::new(vid, source);
                 noted.destination = Key::new(vid, destination);
                 noted.is_learned = noted.source == *learned;
                 noted.is_group = destination.is_group();
@@ -127,12 +139,11 @@ impl Decisions {
         // in pieces that the processor has to wait for.
         let mut last = None;
         for noted in self.frames.iter().take(self.count) {
-            let start = noted.place.into();
             let (vid, tag) = match noted.vlan {
                 Ok(vlan) => vlan,
                 Err(reason) => {
                     last = None;
-                    self.runs.push(Run { start, decision: Err(reason) });
+                    self.runs.push((noted.place, Err(reason)));
                     continue;
                 }
             };
@@ -149,20 +160,19 @@ impl Decisions {
             let forward = Forward { vid, tag, egress: known.map_or(Egress::Flood, Egress::Port) };
             let has_egress = has_egress(&forward);
             let decision = if has_egress { Ok(forward) } else { Err(DropReason::NoEgressPort) };
-            self.runs.push(Run { start, decision });
+            self.runs.push((noted.place, decision));
         }
     }
 }
 
-/// The VLAN that a frame is in, and the tag it has from now on.
+/// Refuses what no bridge forwards, whatever its VLAN.
 #[inline(always)]
-fn admit(policy: &VlanPolicy, header: &Header) -> Result<(VlanId, VlanTag), DropReason> {
-    let (source, destination) = (header.source(), header.destination());
-    if destination.is_group() && destination.is_reserved_group() {
-        return Err(DropReason::ReservedGroup); // 8.6.3, table 8-1
-    }
+fn admit(source: MacAddr, destination: MacAddr) -> Result<(), DropReason> {
     if source.is_group() {
-        return Err(DropReason::SourceIsGroup);
+        Err(DropReason::SourceIsGroup)
+    } else if destination.is_group() && destination.is_reserved_group() {
+        Err(DropReason::ReservedGroup) // 8.6.3, table 8-1
+    } else {
+        Ok(())
     }
-    policy.classify(header.tag()) // 6.9, 8.6.2
 }

@@ -298,7 +298,7 @@ fn burst_goes_where_its_frames_would_go_one_by_one() {
         let mut decisions = Decisions::default();
         several.decide_all(ingress, burst.iter().enumerate(), NOW, &mut decisions);
 
-        let run_of = |at| decisions.runs().iter().rfind(|run| run.start <= at).unwrap();
+        let run_of = |at| decisions.runs().find(|run| at < run.end).unwrap();
         let together: Vec<_> = (0..burst.len()).map(|at| run_of(at).decision).collect();
         assert_eq!(together, one_by_one);
     }
