@@ -183,36 +183,35 @@ impl<'a> Outgoing<'a> {
         Self { head, segments, length_bytes: head.len() + payload }
     }
 
-    /// Says whether it is [copied](Self::copy_small) best at once.
+    /// Says whether it is simple enough to be [copied at once](Self::copy_simple): there is no payload
+    /// or one segment of it, and neither that nor the head is tiny.
     #[must_use]
     #[inline(always)]
-    pub const fn is_small(&self) -> bool {
-        if self.length_bytes > INLINE_BYTES || self.head.len() < INLINE_STEP {
-            return false;
-        }
+    pub const fn is_simple(&self) -> bool {
+        let has_head = self.head.len() >= INLINE_STEP && self.head.len() <= INLINE_BYTES;
         match self.segments {
-            [] => true,
-            [payload] => payload.length_bytes as usize >= INLINE_STEP,
+            [] => has_head,
+            [payload] => has_head && payload.length_bytes as usize >= INLINE_STEP,
             _ => false,
         }
     }
 
-    /// Copies all of a [small](Self::is_small) frame into `room`, in which the copy is the only thing
-    /// that is written to memory. Nothing if it is not small or does not fit.
+    /// Copies all of a [simple](Self::is_simple) frame into `room`, in which the copy is the only thing
+    /// that is written to memory if the frame is small. Nothing if it is not simple or does not fit.
     #[inline(always)]
-    pub fn copy_small(&self, room: &mut Room) {
+    pub fn copy_simple(&self, room: &mut Room) {
         let (head, length) = (self.head.len(), self.length_bytes);
-        if !self.is_small() || (room.length_bytes as usize) < length {
+        if !self.is_simple() || (room.length_bytes as usize) < length {
             return;
         }
-        // SAFETY: both have `INLINE_STEP` bytes or more, as `is_small` says; `room` has
+        // SAFETY: both have `INLINE_STEP` bytes or more, as `is_simple` says; `room` has
         // `length >= head` writable bytes by the promise of `Room::new`.
         unsafe { copy_inline(self.head.as_ptr(), room.start, head) };
         if let [payload] = self.segments {
             let behind = room.start.wrapping_add(head);
-            // SAFETY: as above, the payload readable by the promise of `Segment::new`, and `length` is
-            // head and payload together.
-            unsafe { copy_inline(payload.start, behind, payload.length_bytes as usize) };
+            // SAFETY: readable by the promise of `Segment::new`, writable as above: `length` is head
+            // and payload together.
+            unsafe { copy(payload.start, behind, payload.length_bytes as usize, room.to_next) };
         }
         room.advance(length);
     }
@@ -304,32 +303,39 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn small_frame_is_copied_whole_and_others_not_at_all() {
-        let bytes: Vec<u8> = (0..=255).collect();
-        for (head, payload, is_small) in
-            [(16, 0, true), (64, 16, true), (64, 192, true), (60, 15, false), (15, 16, false)]
+    fn simple_frame_is_copied_whole_and_others_not_at_all() {
+        let bytes: Vec<u8> = (0..2_000u16).map(|at| (at % 251) as u8 + 1).collect();
+        for (head, payload, is_simple) in
+            [(16, 0, true), (64, 16, true), (68, 1_450, true), (60, 15, false), (15, 16, false)]
         {
             let (front, behind) = bytes.split_at(head);
             let segments = [segment(&behind[..payload])];
             let segments = if payload == 0 { &segments[..0] } else { &segments };
             let frame = Outgoing::new(front, segments);
-            let mut arrived = [0; 256];
+            let mut arrived = [0; 2_000];
 
-            frame.copy_small(&mut room(&mut arrived));
+            frame.copy_simple(&mut room(&mut arrived));
 
-            assert_eq!(frame.is_small(), is_small, "{head} and {payload}");
-            let expected = if is_small { &bytes[..head + payload] } else { &[] };
+            assert_eq!(frame.is_simple(), is_simple, "{head} and {payload}");
+            let expected = if is_simple { &bytes[..head + payload] } else { &[] };
             assert_eq!(arrived[..expected.len()], *expected);
             assert!(arrived[expected.len()..].iter().all(|&byte| byte == 0));
         }
     }
 
     #[test]
-    fn small_frame_is_not_copied_where_it_does_not_fit() {
+    fn frame_of_two_segments_is_not_simple() {
+        let segments = [segment(&[1; 20]), segment(&[2; 20])];
+
+        assert!(!Outgoing::new(&[0; 64], &segments).is_simple());
+    }
+
+    #[test]
+    fn simple_frame_is_not_copied_where_it_does_not_fit() {
         let bytes = [7; 40];
         let mut arrived = [0; 39];
 
-        Outgoing::new(&bytes, &[]).copy_small(&mut room(&mut arrived));
+        Outgoing::new(&bytes, &[]).copy_simple(&mut room(&mut arrived));
 
         assert_eq!(arrived, [0; 39]);
     }

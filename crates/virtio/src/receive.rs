@@ -17,7 +17,7 @@
 //! into the cache when the frames are copied.
 
 mod ahead;
-mod small;
+mod simple;
 mod write;
 
 use frame::{
@@ -132,14 +132,14 @@ impl<R: Ring> Receive<R> {
         self.receiver = Receiver::new(Features(negotiated & offloads.0));
     }
 
-    /// Put together with all that small frames take: as functions they cost a fifth of its time (64 bytes).
+    /// Put together with all that simple frames take: as functions they cost a fifth of its time (64 bytes).
     #[inline(always)]
     pub(crate) fn deliver(
         &mut self,
         net_header: NetHeader,
         frame: &Outgoing<'_>,
     ) -> Result<(), Refusal> {
-        if self.deliver_small(net_header, frame) {
+        if self.deliver_simple(net_header, frame) {
             return Ok(());
         }
         self.deliver_by_parts(net_header, frame)

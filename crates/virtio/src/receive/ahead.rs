@@ -93,18 +93,23 @@ impl<Head: Copy> Ahead<Head> {
         Some((chain, &self.pieces[start..chain.pieces_end], self.pieces.get(chain.pieces_end)))
     }
 
-    /// Takes the oldest chain if it is a single piece of at least so many bytes.
+    /// Takes the oldest chain if it is a single piece of at least so many bytes: with that, and the
+    /// one that comes after it.
     #[inline(always)]
-    pub(super) fn take_single(&mut self, least_bytes: usize) -> Option<(Head, Piece)> {
+    pub(super) fn take_single(
+        &mut self,
+        least_bytes: usize,
+    ) -> Option<(Head, Piece, Option<Piece>)> {
         let Walked { head, pieces_end, .. } = *self.walked.get(self.taken)?;
         let piece = *self.pieces.get(self.pieces_taken)?;
         if pieces_end != self.pieces_taken + 1 || (piece.length_bytes as usize) < least_bytes {
             return None;
         }
+        let next = self.pieces.get(pieces_end).copied();
         self.taken += 1;
         self.pieces_taken = pieces_end;
         self.rewind();
-        Some((head, piece))
+        Some((head, piece, next))
     }
 
     /// Starts at the front again once all chains are taken.
