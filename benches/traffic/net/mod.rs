@@ -40,6 +40,11 @@ const OUT: &str = "out";
 /// The end of a pair that goes nowhere, in each outer namespace: see [`Flood`].
 const SPARE: &str = "spare";
 
+/// The congestion control of TCP's senders: the kernel's own default. A machine may be set to BBR,
+/// which paces what it sends by what it takes the way to be able to carry; a thread that forwards
+/// then has nothing to do for two fifths of its time.
+pub(crate) const CONGESTION_CONTROL: &str = "cubic";
+
 /// How many namespaces this process has made.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -63,10 +68,15 @@ impl Namespace {
         // What IPv6 says of its own accord would be counted. Without IPv6 there is no such setting.
         let [all, default] =
             ["all", "default"].map(|which| format!("net.ipv6.conf.{which}.disable_ipv6=1"));
-        let mut command = bounded("ip");
-        command.args(["netns", "exec", namespace.name(), "sysctl", "-q", "-w", &all, &default]);
-        let _ = run(&mut command);
+        let _ = namespace.set(&[&all, &default]);
+        namespace.set(&[&format!("net.ipv4.tcp_congestion_control={CONGESTION_CONTROL}")])?;
         Ok(namespace)
+    }
+
+    /// Changes settings of its network.
+    fn set(&self, settings: &[&str]) -> Result<String, String> {
+        let mut command = bounded("ip");
+        run(command.args(["netns", "exec", self.name(), "sysctl", "-q", "-w"]).args(settings))
     }
 
     /// Its name, as `ip netns` has it.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, Spec, StealClock, Trouble};
 use crate::generator::{Checks, Stations, Stream};
-use crate::net::{Flood, Received, Server, Sink, Wires, ipv4, throughput};
+use crate::net::{CONGESTION_CONTROL, Flood, Received, Server, Sink, Wires, ipv4, throughput};
 use crate::samples::{Better, Sample};
 use crate::systems::{Running, System};
 
@@ -232,7 +232,9 @@ fn tcp() -> Spec {
         label: "one connection".to_owned(),
         unit: "Gbit/s",
         better: Better::More,
-        conditions: format!("iperf3, both ends on the load's core; {SET_UP}"),
+        conditions: format!(
+            "iperf3, congestion control {CONGESTION_CONTROL}, both ends on the load's core; {SET_UP}"
+        ),
         goals: vec![("ovs-dpdk", 1.5), ("testpmd", 1.0)],
     }
 }
