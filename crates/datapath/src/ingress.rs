@@ -12,7 +12,7 @@ use frame::{BURST_FRAMES, DropReason, Header, PortId};
 use crate::command::Event;
 use crate::counters::add;
 use crate::idle::notify;
-use crate::orders::{FLOOD_BYTES_PER_TURN, FLOOD_COPIES_PER_TURN};
+use crate::orders::{FLOOD_BYTES_PER_TURN, FLOOD_COPIES_PER_TURN, Places};
 use crate::queue::{Kind, RingState};
 use crate::thread::{NOT_LENT, PollThread, Work};
 
@@ -23,23 +23,6 @@ struct Admitted {
     frames: u64,
     /// Those that begin a train.
     leaders: u64,
-}
-
-/// The places of the bits that are set, ascending.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Places(pub(crate) u64);
-
-const _: () = assert!(BURST_FRAMES == u64::BITS as usize, "a bit for each frame of a burst");
-
-impl Iterator for Places {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        let lowest = (self.0 != 0).then(|| self.0.trailing_zeros() as usize);
-        self.0 &= self.0.wrapping_sub(1);
-        lowest
-    }
 }
 
 impl PollThread {
@@ -88,7 +71,7 @@ impl PollThread {
         }
     }
 
-    /// Decides every frame of the burst and orders its copies.
+    /// Decides every frame of the burst and orders its copies, those together that go the same way.
     fn decide(&mut self, index: u16, now: Seconds) {
         self.work.loans.clear();
         self.work.flood_copies_left = FLOOD_COPIES_PER_TURN;
@@ -128,8 +111,8 @@ impl PollThread {
         let Some(queue) = queues.get_mut(index) else { return (admitted, bytes) };
         let (limit_bytes, discards) = (queue.traits.limit_bytes, queue.discards_ingress());
         let port = ports.get(usize::from(queue.port.slot)).and_then(Option::as_deref);
-        let steering =
-            port.map(|port| &port.steering).filter(|steering| steering.has_several_pairs());
+        let steering = port.filter(|port| port.id == queue.port).map(|port| &port.steering);
+        let steering = steering.filter(|steering| steering.has_several_pairs());
         let mut before: Option<&Header> = None;
         let bits = std::iter::successors(Some(1u64), |bit| Some(bit.wrapping_shl(1)));
         for (frame, bit) in work.burst.frames.iter().zip(bits) {

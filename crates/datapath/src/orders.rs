@@ -5,11 +5,10 @@
 //! make.
 
 use bridge::{Egress, Forward};
-use frame::{DropReason, PortId, VlanTag};
+use frame::{BURST_FRAMES, DropReason, PortId, VlanTag};
 
 use crate::counters::add;
 use crate::handover::{Lent, Target};
-use crate::ingress::Places;
 use crate::queue::Order;
 use crate::steering::Lane;
 use crate::thread::{NOT_LENT, PollThread};
@@ -31,6 +30,23 @@ pub(crate) struct Arrival {
     pub(crate) port: PortId,
     /// The frame's place in the burst.
     pub(crate) at: usize,
+}
+
+/// Places in a burst, ascending: of the bits that are set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places(pub(crate) u64);
+
+const _: () = assert!(BURST_FRAMES == u64::BITS as usize, "a bit for each frame of a burst");
+
+impl Iterator for Places {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let lowest = (self.0 != 0).then(|| self.0.trailing_zeros() as usize);
+        self.0 &= self.0.wrapping_sub(1);
+        lowest
+    }
 }
 
 /// Where frames of the current run leave: a queue of this thread, whatever their flow.

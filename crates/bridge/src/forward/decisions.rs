@@ -116,7 +116,7 @@ impl Decisions {
         }
     }
 
-    /// The second step: locates all addresses.
+    /// The second step: locates all addresses. A frame that may not pass has an earlier one's.
     #[inline(always)]
     pub(super) fn locate(&mut self, fdb: &Fdb) {
         for noted in self.frames.iter_mut().take(self.count) {
