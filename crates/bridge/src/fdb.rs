@@ -154,7 +154,7 @@ impl Fdb {
     #[must_use]
     #[inline]
     pub fn look_up(&self, vid: VlanId, address: MacAddr) -> Option<u16> {
-        self.find(&self.mix.place(vid, address)).map(|found| found.word.slot())
+        self.look_up_at(self.locate(Key::new(vid, address)))
     }
 
     /// Notes that a station was heard on a port, which may have `limit` addresses.
@@ -175,7 +175,7 @@ impl Fdb {
         if usize::from(slot) >= MAX_PORTS {
             return Learned::RefusedLimit;
         }
-        self.learn_place(&self.mix.place(vid, address), &self.hearing(slot, limit, now))
+        self.learn_at(self.locate(Key::new(vid, address)), &self.hearing(slot, limit, now))
     }
 
     fn learn_place(&self, place: &Place, hearing: &Hearing) -> Learned {
@@ -269,6 +269,7 @@ impl Fdb {
         find_in(Which::First).or_else(|| find_in(Which::Second))
     }
 
+    #[inline(always)]
     fn bucket(&self, place: &Place, which: Which) -> &Bucket {
         &self.buckets[place.bucket(which)]
     }

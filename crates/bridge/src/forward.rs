@@ -149,7 +149,9 @@ impl Bridge {
         let hearing = self.fdb.hearing(ingress, port.learn_limit, now);
         decisions.locate(&self.fdb);
         decisions.forward(
-            |source| self.fdb.learn_at(source, &hearing),
+            |source| {
+                let _ = self.fdb.learn_at(source, &hearing);
+            },
             |destination| self.fdb.look_up_at(destination),
             |forward| self.has_egress(ingress, forward),
         );

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use frame::MAX_PORTS;
+use frame::{MAX_PORTS, SetBits};
 
 const WORDS: usize = MAX_PORTS / 64;
 
@@ -72,13 +72,8 @@ impl PortSet {
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         self.0.iter().zip((0u16..).step_by(64)).flat_map(|(&word, first)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let lowest = (left != 0).then(|| left.trailing_zeros())?;
-                left &= left - 1;
-                #[expect(clippy::cast_possible_truncation, reason = "a place in a word, below 64")]
-                Some(first + lowest as u16)
-            })
+            #[expect(clippy::cast_possible_truncation, reason = "a place in a word, below 64")]
+            SetBits(word).map(move |place| first + place as u16)
         })
     }
 }

@@ -7,12 +7,12 @@
 use std::sync::atomic::Ordering;
 
 use bridge::{Run, Seconds};
-use frame::{BURST_FRAMES, DropReason, Header, PortId};
+use frame::{BURST_FRAMES, DropReason, Header, PortId, SetBits};
 
 use crate::command::Event;
 use crate::counters::add;
 use crate::idle::notify;
-use crate::orders::{FLOOD_BYTES_PER_TURN, FLOOD_COPIES_PER_TURN, Places};
+use crate::orders::{FLOOD_BYTES_PER_TURN, FLOOD_COPIES_PER_TURN};
 use crate::queue::{Kind, RingState};
 use crate::thread::{NOT_LENT, PollThread, Work};
 
@@ -24,6 +24,8 @@ struct Admitted {
     /// Those that begin a train.
     leaders: u64,
 }
+
+const _: () = assert!(BURST_FRAMES == u64::BITS as usize, "a bit for each frame of a burst");
 
 impl PollThread {
     /// Takes one burst from a queue all the way. Returns how many frames it took in.
@@ -76,25 +78,27 @@ impl PollThread {
         self.work.loans.clear();
         self.work.flood_copies_left = FLOOD_COPIES_PER_TURN;
         self.work.flood_bytes_left = FLOOD_BYTES_PER_TURN;
-        self.work.direct = None;
         let Some(queue) = self.queues.get_mut(index) else { return };
         let port = queue.port;
         let (admitted, bytes) = self.admit(index);
         let Self { bridge, work, .. } = self;
-        let leaders = Places(admitted.leaders).map(|at| (at, &work.burst.frames[at].header));
+        let leaders = SetBits(admitted.leaders).map(|at| (at, &work.burst.frames[at].header));
         bridge.decide_all(port.slot, leaders, now, &mut work.decisions);
-        let mut left = admitted.frames;
+        let (mut left, mut direct) = (admitted.frames, None);
         for number in 0.. {
             let Some(Run { decision, end }) = self.work.decisions.run(number) else { break };
             let frames = left & u64::MAX >> (BURST_FRAMES - end);
             left &= !frames;
-            match decision {
-                Ok(forward) => self.order_run(index, port, Places(frames), &forward),
-                Err(reason) => self.work.drops.count_all(reason, frames.count_ones()),
-            }
+            direct = match decision {
+                Ok(forward) => self.order_run(index, port, frames, &forward),
+                Err(reason) => {
+                    self.work.drops.count_all(reason, frames.count_ones());
+                    None
+                }
+            };
         }
         if let Some(queue) = self.queues.get_mut(index) {
-            queue.usual_egress = self.work.direct.map(|direct| direct.place);
+            queue.usual_egress = direct.map(|direct| direct.place);
         }
         self.count_ingress(index, bytes);
     }

@@ -5,7 +5,7 @@
 //! make.
 
 use bridge::{Egress, Forward};
-use frame::{BURST_FRAMES, DropReason, PortId, VlanTag};
+use frame::{DropReason, PortId, SetBits, VlanTag};
 
 use crate::counters::add;
 use crate::handover::{Lent, Target};
@@ -32,23 +32,6 @@ pub(crate) struct Arrival {
     pub(crate) at: usize,
 }
 
-/// Places in a burst, ascending: of the bits that are set.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Places(pub(crate) u64);
-
-const _: () = assert!(BURST_FRAMES == u64::BITS as usize, "a bit for each frame of a burst");
-
-impl Iterator for Places {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        let lowest = (self.0 != 0).then(|| self.0.trailing_zeros() as usize);
-        self.0 &= self.0.wrapping_sub(1);
-        lowest
-    }
-}
-
 /// Where frames of the current run leave: a queue of this thread, whatever their flow.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Direct {
@@ -58,50 +41,50 @@ pub(crate) struct Direct {
 }
 
 impl PollThread {
-    /// Orders the copies of frames that go the same way, and counts those that leave by no port as
-    /// dropped.
+    /// Orders the copies of frames that go the same way (bit n: that in place n), and counts those that
+    /// leave by no port as dropped. Returns where they leave, if that is one queue whatever their flow.
     pub(crate) fn order_run(
         &mut self,
         queue: u16,
         port: PortId,
-        mut frames: Places,
+        frames: u64,
         forward: &Forward,
-    ) {
-        self.work.direct = None;
+    ) -> Option<Direct> {
+        let mut frames = SetBits(frames);
         while let Some(at) = frames.next() {
             let arrival = Arrival { queue, port, at };
-            if let Err(reason) = self.order(arrival, forward) {
-                self.work.drops.count(reason);
-            }
-            if let Some(Direct { place, tag }) = self.work.direct
-                && let Some(queue) = self.queues.get_mut(place)
-            {
-                // All others, too.
-                queue.ordered_copies += u64::from(frames.0.count_ones());
-                return queue.orders.extend(frames.map(|at| Order::new(at, tag, true)));
+            let ordered = match forward.egress {
+                Egress::Port(slot) => self.order_one(arrival, slot, forward),
+                Egress::Flood => self.order_flood(arrival, forward).map(|()| None),
+            };
+            match ordered {
+                Ok(Some(direct)) => {
+                    if let Some(queue) = self.queues.get_mut(direct.place) {
+                        // All others, too.
+                        queue.ordered_copies += u64::from(frames.0.count_ones());
+                        queue.orders.extend(frames.map(|at| Order::new(at, direct.tag, true)));
+                        return Some(direct);
+                    }
+                }
+                Ok(None) => {}
+                Err(reason) => self.work.drops.count(reason),
             }
         }
+        None
     }
 
-    /// Orders the copies of one frame.
+    /// Orders the copy of a frame that leaves by one port. Returns by which queue, if that does not
+    /// depend on its flow.
     ///
     /// # Errors
     ///
     /// The reason if the frame leaves by no port at all: an ingress drop.
-    #[inline]
-    fn order(&mut self, arrival: Arrival, forward: &Forward) -> Result<(), DropReason> {
-        match forward.egress {
-            Egress::Port(slot) => self.order_one(arrival, slot, forward),
-            Egress::Flood => self.order_flood(arrival, forward),
-        }
-    }
-
     fn order_one(
         &mut self,
         arrival: Arrival,
         slot: u16,
         forward: &Forward,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Option<Direct>, DropReason> {
         let port = self.ports.get(usize::from(slot)).and_then(Option::as_deref);
         let port = port.ok_or(DropReason::NoEgressPort)?;
         let egress = port.id;
@@ -110,7 +93,7 @@ impl PollThread {
             Some(lane) if lane.thread == self.index => {
                 let is_only_pair = !port.steering.has_several_pairs();
                 let direct = self.order_here(slot, lane.pair, arrival.at, forward, 1);
-                self.work.direct = direct.filter(|_| is_only_pair);
+                return Ok(direct.filter(|_| is_only_pair));
             }
             Some(Lane { pair, thread }) => {
                 add(&port.counters.ordered_copies, 1);
@@ -126,7 +109,7 @@ impl PollThread {
                 port.counters.count_drops(DropReason::PortDown, 1);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Orders a copy for every other port of the VLAN that takes frames, and lends the frame

@@ -27,7 +27,6 @@ use crate::counters::{Counters, ThreadCounters, add};
 use crate::egress::Trains;
 use crate::handover::{Lent, Link};
 use crate::idle::{Bed, TURNS_BETWEEN_LOOKS};
-use crate::orders::Direct;
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
 use crate::rivals::Rivals;
@@ -67,8 +66,6 @@ pub(crate) struct Work {
     pub(crate) borrowers: u32,
     /// Ingress drops of this burst.
     pub(crate) drops: DropCounts,
-    /// Where the next frame leaves if it goes the same way as the one before it.
-    pub(crate) direct: Option<Direct>,
     /// Copies that floods of the polled queue may still cause in this turn.
     pub(crate) flood_copies_left: usize,
     /// Bytes of such copies.

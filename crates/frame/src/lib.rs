@@ -29,6 +29,7 @@ mod joined;
 mod offload;
 mod prefetch;
 mod segment;
+mod set_bits;
 
 pub use address::{InvalidVlanId, MacAddr, ParseMacAddrError, VlanId, VlanTag};
 pub use burst::{BURST_BYTES, BURST_FRAMES, Burst, Frame, Frames, Intake, Origin, SegmentRange};
@@ -40,6 +41,7 @@ pub use joined::Joined;
 pub use offload::{Checksum, Offload, Segmentation, SegmentationKind};
 pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_for_writing};
 pub use segment::{Gathered, Outgoing, Reader, Room, Segment};
+pub use set_bits::SetBits;
 
 /// Shortest frame that has an Ethernet header: two addresses and a type.
 pub const ETHERNET_HEADER_BYTES: usize = 14;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use frame::{MacAddr, VlanId, prefetch};
 
-use super::Fdb;
-use super::word::{self, Word};
+use super::word::{self, Which, Word};
+use super::{Fdb, Learned};
 use crate::Seconds;
 
 /// An address of a VLAN, to be located. The default is none: there is no VLAN 0.
@@ -40,7 +40,7 @@ impl Fdb {
     #[inline(always)]
     pub(crate) fn locate(&self, key: Key) -> Location {
         let location = Location(self.mix.forward(key.0));
-        prefetch(&raw const self.buckets[self.mix.first_bucket(location.0)]);
+        prefetch(self.bucket(&self.mix.place_of(location.0), Which::First));
         location
     }
 
@@ -67,26 +67,26 @@ impl Fdb {
 
     /// [`learn`](Self::learn) of an address that was located and is no group's.
     #[inline(always)]
-    pub(crate) fn learn_at(&self, location: Location, hearing: &Hearing) {
+    pub(crate) fn learn_at(&self, location: Location, hearing: &Hearing) -> Learned {
         let ([first, second], telling) = self.favourites(location);
         let heard = Word::learned(telling, hearing.slot, hearing.stamp);
-        if !((first == heard) | (second == heard)) {
-            self.learn_elsewhere(location, hearing);
-        }
+        let is_known = (first == heard) | (second == heard);
+        if is_known { Learned::Known } else { self.learn_elsewhere(location, hearing) }
     }
 
     /// The same for one that is not known, or does not lie where most do.
     #[inline(never)]
-    fn learn_elsewhere(&self, location: Location, hearing: &Hearing) {
-        let _ = self.learn_place(&self.mix.place_of(location.0), hearing);
+    fn learn_elsewhere(&self, location: Location, hearing: &Hearing) -> Learned {
+        self.learn_place(&self.mix.place_of(location.0), hearing)
     }
 
     /// What lies where the entry of an address does if it lies where most do, and what tells it
     /// from others.
     #[inline(always)]
     fn favourites(&self, location: Location) -> ([Word; 2], u64) {
-        let telling = self.mix.first_telling(location.0);
-        let bucket = &self.buckets[self.mix.first_bucket(location.0)];
-        (bucket.favourites(telling).map(|cell| Word(cell.load(Relaxed))), telling)
+        let place = self.mix.place_of(location.0);
+        let telling = place.telling(Which::First);
+        let cells = self.bucket(&place, Which::First).favourites(telling);
+        (cells.map(|cell| Word(cell.load(Relaxed))), telling)
     }
 }

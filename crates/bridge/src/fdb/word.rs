@@ -184,20 +184,8 @@ impl Mix {
         self.place_of(self.forward(key(vid, address)))
     }
 
-    /// Number of the first bucket of a mixed key.
-    #[inline(always)]
-    pub(super) const fn first_bucket(&self, mixed: u64) -> usize {
-        index(mixed.wrapping_shr(self.remainder_bits)) as usize
-    }
-
-    /// The telling bits of a mixed key's word there.
-    #[inline(always)]
-    pub(super) const fn first_telling(&self, mixed: u64) -> u64 {
-        (mixed & self.remainder_mask) << 1
-    }
-
     /// Where the entry of a mixed key may lie.
-    #[inline]
+    #[inline(always)]
     pub(super) const fn place_of(&self, mixed: u64) -> Place {
         let remainder = mixed & self.remainder_mask;
         let first = index(mixed.wrapping_shr(self.remainder_bits));

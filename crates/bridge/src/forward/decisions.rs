@@ -170,7 +170,7 @@ impl Decisions {
 fn admit(source: MacAddr, destination: MacAddr) -> Result<(), DropReason> {
     if source.is_group() {
         Err(DropReason::SourceIsGroup)
-    } else if destination.is_group() && destination.is_reserved_group() {
+    } else if destination.is_reserved_group() {
         Err(DropReason::ReservedGroup) // 8.6.3, table 8-1
     } else {
         Ok(())
