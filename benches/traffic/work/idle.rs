@@ -3,9 +3,13 @@
 //! A second of silence is both: the processor time of all threads of the process is taken in it,
 //! and a frame ends it. The load's thread sleeps through the silence, then spins for a moment so
 //! that its own core is awake, and polls for the frame from when it has posted it.
+//!
+//! Whoever sleeps leaves his core to the kernel, which halts it. How long a halted core takes to wake
+//! up is the machine's and is shown beside; an operator can have it not halted
+//! (`config/ringway.service` says how), so that is measured, too.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -26,13 +30,15 @@ const FIRST: &str = "idle, first frame after one second of silence";
 const BARE: &str = "bare wake-up";
 
 const LENGTH: usize = 64;
+/// Guests of the larger switch.
+const MANY_PORTS: usize = 512;
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long the load's core is kept busy before the frame: more than it takes to wake up.
 const WARMING: Duration = Duration::from_micros(500);
 
 pub(crate) fn run(bench: &mut Bench) {
     let times = if bench.is_quick { 1 } else { 5 };
-    for ports in [2, 512] {
+    for ports in [2, MANY_PORTS] {
         bench.rounds(&format!("idle, {ports} ports"), |bench, system, round| {
             // A core that is always polled is the same in every round.
             if is_peer(system) && (ports > MOST_PEER_PORTS || bench.is_quick && round > 0) {
@@ -54,10 +60,34 @@ fn measure(
     session.load.window = 1;
     session.load.pair_streams(LENGTH, true, Checks::All);
     session.load.await_passage()?;
+    let mut observe = |bench: &mut Bench, label| {
+        observe(bench, &mut session, system.name(), &Silences { round, label, times })
+    };
+    observe(bench, format!("{ports} ports"))?;
+    if system.name() == OWN && (!bench.is_quick || ports == MANY_PORTS) {
+        let _awake = NoHalts::hold()?;
+        observe(bench, format!("{ports} ports, no halts"))?;
+    }
+    Ok(())
+}
+
+/// What is observed in one round, for the rows of this label.
+struct Silences {
+    round: u32,
+    label: String,
+    times: usize,
+}
+
+fn observe(
+    bench: &mut Bench,
+    session: &mut Session,
+    system: &str,
+    &Silences { round, ref label, times }: &Silences,
+) -> Result<(), Trouble> {
     let clock = StealClock::start();
     let (mut spent, mut silent, mut ticks) = (0.0, 0.0, Vec::new());
     for _ in 0..times {
-        let (cpu, wall) = be_silent(&session)?;
+        let (cpu, wall) = be_silent(session)?;
         spent += cpu;
         silent += wall;
         warm_up();
@@ -65,15 +95,14 @@ fn measure(
     }
     // The longer a core was silent, the longer it takes to wake up: as long here. A quick run has
     // time for that once.
-    let is_once = ports == 2 && round == 0;
-    let has_bare = system.name() == OWN && (is_once || !bench.is_quick);
+    let has_bare = system == OWN && (round == 0 || !bench.is_quick);
     let bare = if has_bare { bare_wake_ups(times)? } else { Vec::new() };
     let stolen = clock.stolen();
     let sample = |value| Sample { round, value, is_generator_bound: false, stolen };
-    bench.add(&spec(CPU, ports), system.name(), sample(100.0 * spent / silent));
-    bench.add(&spec(FIRST, ports), system.name(), sample(median_in_us(ticks)));
+    bench.add(&spec(CPU, label), system, sample(100.0 * spent / silent));
+    bench.add(&spec(FIRST, label), system, sample(median_in_us(ticks)));
     if !bare.is_empty() {
-        bench.add(&spec(FIRST, ports), BARE, sample(median_in_us(bare)));
+        bench.add(&spec(FIRST, label), BARE, sample(median_in_us(bare)));
     }
     Ok(())
 }
@@ -148,15 +177,37 @@ fn median_in_us(mut ticks: Vec<u64>) -> f64 {
     median / ticks_per_second() * 1e6
 }
 
-fn spec(group: &'static str, ports: usize) -> Spec {
-    let (unit, conditions, goals) = match (group, ports) {
-        (CPU, 512) => ("% of a core", CPU_CONDITIONS, vec![("", 2.0)]),
-        (CPU, _) => ("% of a core", CPU_CONDITIONS, Vec::new()),
+/// Keeps the kernel from halting idle cores while it lives
+/// (`Documentation/power/pm_qos_interface.rst`). Of all cores, which nobody would want on a host, but
+/// whatever becomes of this process, the kernel takes it back.
+struct NoHalts {
+    _request: File,
+}
+
+impl NoHalts {
+    fn hold() -> Result<Self, String> {
+        let hold = || {
+            let mut request = File::options().write(true).open(LATENCY_REQUEST)?;
+            // The longest that a core may take to wake up, in microseconds.
+            request.write_all(&0i32.to_ne_bytes())?;
+            Ok(Self { _request: request })
+        };
+        hold().map_err(|error: io::Error| format!("{LATENCY_REQUEST}: {error}"))
+    }
+}
+
+/// See [`NoHalts`].
+const LATENCY_REQUEST: &str = "/dev/cpu_dma_latency";
+
+fn spec(group: &'static str, label: &str) -> Spec {
+    let (unit, conditions, goals) = match group {
+        CPU if label.starts_with("2 ") => ("% of a core", CPU_CONDITIONS, Vec::new()),
+        CPU => ("% of a core", CPU_CONDITIONS, vec![("", 2.0)]),
         _ => ("µs", FIRST_CONDITIONS, vec![("", 100.0)]),
     };
     Spec {
         group,
-        label: format!("{ports} ports"),
+        label: label.to_owned(),
         unit,
         better: Better::Less,
         conditions: conditions.to_owned(),
@@ -164,9 +215,11 @@ fn spec(group: &'static str, ports: usize) -> Spec {
     }
 }
 
-const CPU_CONDITIONS: &str = "all threads of the process, while every guest is there and silent";
+const CPU_CONDITIONS: &str = "all threads of the process, while every guest is there and silent; no \
+                              halts: as below";
 const FIRST_CONDITIONS: &str = "64 B from one guest to another, from when it is posted (and the \
                                 system notified, if it wants to be) until it is seen by a receiver \
                                 that polls; all other guests are silent; the median of a round's \
                                 samples; bare wake-up: of a thread that sleeps in epoll_wait(2) on \
-                                the poll thread's core as long";
+                                the poll thread's core as long; no halts: an idle core waits in \
+                                the kernel without being halted (PM QoS, cpu_dma_latency 0)";
