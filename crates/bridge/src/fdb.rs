@@ -29,6 +29,7 @@ mod age;
 mod bucket;
 mod control;
 mod located;
+mod mix;
 mod word;
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -39,7 +40,8 @@ use frame::{MAX_PORTS, MacAddr, VlanId};
 use crate::Seconds;
 use age::AgeScale;
 use bucket::{BUCKET_WORDS, Bucket, Found};
-use word::{MIN_BUCKET_BITS, Mix, Place, Which, Word};
+use mix::{MIN_BUCKET_BITS, Mix, Place, Which};
+use word::Word;
 
 use located::Hearing;
 pub(crate) use located::{Key, Location};

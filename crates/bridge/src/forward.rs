@@ -129,8 +129,8 @@ impl Bridge {
     /// Decides where the frames of a burst go that came in on one port, each given with its place
     /// in the burst, and leaves that in `decisions`. What a frame teaches is known to the next.
     ///
-    /// Each step is taken for all frames before the next step: what they and the port's policy
-    /// say, where their addresses lie in the filtering database, and what is found there.
+    /// What they and the port's policy say, and where their addresses lie in the filtering database,
+    /// is seen to for all frames before anything is looked for there.
     #[inline]
     pub fn decide_all<'a>(
         &mut self,
@@ -144,10 +144,9 @@ impl Bridge {
         };
         let (last, learned_at) = port.last_learned;
         let mut learned = if learned_at == now { last } else { Key::default() };
-        decisions.classify(&port.policy, &mut learned, headers);
+        decisions.classify(&port.policy, &self.fdb, &mut learned, headers);
         port.last_learned = (learned, now);
         let hearing = self.fdb.hearing(ingress, port.learn_limit, now);
-        decisions.locate(&self.fdb);
         decisions.forward(
             |source| {
                 let _ = self.fdb.learn_at(source, &hearing);

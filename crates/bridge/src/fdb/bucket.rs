@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+use super::mix::FAVOURITE_SHIFT;
 use super::word::Word;
 
 /// Words of a bucket.
@@ -19,12 +20,13 @@ impl Bucket {
         self.0.iter().filter(|cell| cell.load(Relaxed) == 0).count()
     }
 
-    /// The words that an entry with these telling bits gets if one of them is free, the first if
-    /// both are: nine of ten do, and are found without a search.
+    /// The words that an entry with these telling bits gets if one of them is free, the first that
+    /// is. In a full table 94 of 100 entries lie there, and are found without a search; with only
+    /// the first two it would be 86.
     #[inline(always)]
-    pub(super) const fn favourites(&self, telling: u64) -> [&AtomicU64; 2] {
-        let place = (telling >> 1) as usize % BUCKET_WORDS;
-        [&self.0[place], &self.0[place ^ 1]]
+    pub(super) const fn favourites(&self, telling: u64) -> [&AtomicU64; 4] {
+        let place = (telling >> FAVOURITE_SHIFT) as usize % BUCKET_WORDS;
+        [&self.0[place], &self.0[place ^ 1], &self.0[place ^ 2], &self.0[place ^ 4]]
     }
 
     /// The entry with these telling bits, wherever it is.

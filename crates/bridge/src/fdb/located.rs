@@ -1,12 +1,12 @@
 //! Look-ups and learning by the burst: all its addresses are located first, so that one waits for
 //! their cache lines together instead of for each.
 
-use std::hint::select_unpredictable;
 use std::sync::atomic::Ordering::Relaxed;
 
 use frame::{MacAddr, VlanId, prefetch};
 
-use super::word::{self, Which, Word};
+use super::mix::{self, Which};
+use super::word::{Rest, Word};
 use super::{Fdb, Learned};
 use crate::Seconds;
 
@@ -17,7 +17,7 @@ pub(crate) struct Key(u64);
 impl Key {
     #[inline(always)]
     pub(crate) const fn new(vid: VlanId, address: MacAddr) -> Self {
-        Self(word::key(vid, address))
+        Self(mix::key(vid, address))
     }
 }
 
@@ -39,18 +39,15 @@ impl Fdb {
     /// [`learn_at`](Self::learn_at) soon after, when the processor has fetched it.
     #[inline(always)]
     pub(crate) fn locate(&self, key: Key) -> Location {
-        let location = Location(self.mix.forward(key.0));
-        prefetch(self.bucket(&self.mix.place_of(location.0), Which::First));
-        location
+        let mixed = self.mix.forward(key.0);
+        prefetch(self.buckets.as_ptr().wrapping_add(self.mix.first_bucket(mixed) as usize));
+        Location(mixed)
     }
 
     /// [`look_up`](Self::look_up) of an address that was located.
     #[inline(always)]
     pub(crate) fn look_up_at(&self, location: Location) -> Option<u16> {
-        let ([first, second], telling) = self.favourites(location);
-        // Chosen without a branch: nobody can foresee which of the two it is.
-        let word = select_unpredictable(first.is_of(telling), first, second);
-        if word.is_of(telling) { Some(word.slot()) } else { self.look_up_elsewhere(location) }
+        self.nearest(location).slot().or_else(|| self.look_up_elsewhere(location))
     }
 
     /// The same for one that does not lie where most do.
@@ -68,9 +65,8 @@ impl Fdb {
     /// [`learn`](Self::learn) of an address that was located and is no group's.
     #[inline(always)]
     pub(crate) fn learn_at(&self, location: Location, hearing: &Hearing) -> Learned {
-        let ([first, second], telling) = self.favourites(location);
-        let heard = Word::learned(telling, hearing.slot, hearing.stamp);
-        let is_known = (first == heard) | (second == heard);
+        let heard = Word::learned(0, hearing.slot, hearing.stamp).without(0);
+        let is_known = self.nearest(location) == heard;
         if is_known { Learned::Known } else { self.learn_elsewhere(location, hearing) }
     }
 
@@ -80,13 +76,15 @@ impl Fdb {
         self.learn_place(&self.mix.place_of(location.0), hearing)
     }
 
-    /// What lies where the entry of an address does if it lies where most do, and what tells it
-    /// from others.
+    /// What is left of an address's entry without its telling bits, if that lies where most do.
     #[inline(always)]
-    fn favourites(&self, location: Location) -> ([Word; 2], u64) {
+    pub(super) fn nearest(&self, location: Location) -> Rest {
         let place = self.mix.place_of(location.0);
         let telling = place.telling(Which::First);
         let cells = self.bucket(&place, Which::First).favourites(telling);
-        (cells.map(|cell| Word(cell.load(Relaxed))), telling)
+        // Without a branch: nobody can foresee which of them it is.
+        let [first, second, third, fourth] =
+            cells.map(|cell| Word(cell.load(Relaxed)).without(telling));
+        first.min(second).min(third.min(fourth))
     }
 }

@@ -31,8 +31,8 @@ fn station(number: u32) -> MacAddr {
 /// Stations, of any VLAN, that all have the same two buckets.
 fn neighbours(fdb: &Fdb) -> impl Iterator<Item = (VlanId, MacAddr)> + '_ {
     const FIRST_BUCKET: usize = 99;
-    // The lower bits of the remainder lead to the second bucket, the others are free.
-    let keys = (0..).filter_map(|upper: u64| fdb.mix.key(FIRST_BUCKET, upper << 20));
+    // The upper bits of the remainder lead to the second bucket, the others are free.
+    let keys = (0..).filter_map(|lower: u64| fdb.mix.key(FIRST_BUCKET, lower << 18));
     keys.filter(|(_, address)| !address.is_group())
 }
 
@@ -152,6 +152,45 @@ fn removed_static_entry_leaves_room_to_learn() {
     fdb.remove_static(vid(1), ALICE).unwrap();
 
     assert_eq!(fdb.learn(vid(1), ALICE, B, NO_LIMIT, NOW), Learned::New);
+}
+
+/// Stations that differ in sixteen bits alone: the last, others, or the first but that of groups.
+fn patterns() -> [fn(u32) -> MacAddr; 4] {
+    [
+        station,
+        |number| MacAddr::from_bits(u64::from(number) << 12),
+        |number| MacAddr::from_bits(u64::from(number) << 24),
+        |number| MacAddr::from_bits(u64::from(number >> 9) << 41 | u64::from(number & 511) << 31),
+    ]
+}
+
+#[test]
+fn whole_capacity_is_learned_whatever_pattern_addresses_have() {
+    for pattern in patterns() {
+        for seed in 0..8 {
+            let fdb = Fdb::with_seed(DEFAULT_ADDRESSES, DEFAULT_AGEING, seed);
+            for number in 0..DEFAULT_ADDRESSES {
+                let learned = fdb.learn(vid(1), pattern(number), A, NO_LIMIT, NOW);
+                assert_eq!(learned, Learned::New, "{:?}, seed {seed}", pattern(number));
+            }
+        }
+    }
+}
+
+#[test]
+fn most_addresses_of_a_full_table_are_found_without_a_search() {
+    for capacity in [DEFAULT_ADDRESSES, MAX_ADDRESSES] {
+        let fdb = Fdb::with_seed(capacity, DEFAULT_AGEING, SEED);
+        for number in 0..capacity {
+            let _ = fdb.learn(vid(1), station(number), A, NO_LIMIT, NOW);
+        }
+        let is_near = |number: &u32| {
+            let location = fdb.locate(Key::new(vid(1), station(*number)));
+            fdb.nearest(location).slot().is_some()
+        };
+        let near = (0..capacity).filter(is_near).count();
+        assert!(near as f64 > 0.93 * f64::from(capacity), "{near} of {capacity}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The decisions on a burst, and what is noted of its frames on the way to them.
 //!
-//! Three passes over the burst instead of one: the second asks for the cache lines of all addresses,
-//! and the third finds them there.
+//! Two passes over the burst instead of one: the first asks for the cache lines of all addresses, the
+//! second finds them there.
 
 use frame::{BURST_FRAMES, DropReason, Header, MacAddr, VlanId, VlanTag};
 
@@ -31,8 +31,6 @@ pub struct Decisions {
 /// What is noted of a frame.
 #[derive(Debug, Clone, Copy)]
 struct Noted {
-    source: Key,
-    destination: Key,
     source_at: Location,
     destination_at: Location,
     /// Its place in the burst.
@@ -48,8 +46,6 @@ struct Noted {
 impl Default for Decisions {
     fn default() -> Self {
         let none = Noted {
-            source: Key::default(),
-            destination: Key::default(),
             source_at: Location::default(),
             destination_at: Location::default(),
             place: 0,
@@ -86,11 +82,13 @@ impl Decisions {
         self.runs.extend(headers.map(|_| (0, Err(reason))).next());
     }
 
-    /// The first step: what frames and policy say. `learned` is the source that was learned last.
+    /// The first step: what frames and policy say, and where addresses lie. `learned` is the source
+    /// that was learned last.
     #[inline(always)]
     pub(super) fn classify<'a>(
         &mut self,
         policy: &VlanPolicy,
+        fdb: &Fdb,
         learned: &mut Key,
         headers: impl Iterator<Item = (usize, &'a Header)>,
     ) {
@@ -107,25 +105,17 @@ impl Decisions {
                 tag => policy.classify(tag), // 6.9, 8.6.2
             });
             if let Ok((vid, _)) = noted.vlan {
-                noted.source = Key::new(vid, source);
-                noted.destination = Key::new(vid, destination);
-                noted.is_learned = noted.source == *learned;
+                let source = Key::new(vid, source);
+                noted.source_at = fdb.locate(source);
+                noted.destination_at = fdb.locate(Key::new(vid, destination));
+                noted.is_learned = source == *learned;
                 noted.is_group = destination.is_group();
-                *learned = noted.source;
+                *learned = source;
             }
         }
     }
 
-    /// The second step: locates all addresses. A frame that may not pass has an earlier one's.
-    #[inline(always)]
-    pub(super) fn locate(&mut self, fdb: &Fdb) {
-        for noted in self.frames.iter_mut().take(self.count) {
-            noted.source_at = fdb.locate(noted.source);
-            noted.destination_at = fdb.locate(noted.destination);
-        }
-    }
-
-    /// The third step: `learn` notes a source, `look_up` finds the port of a destination, and
+    /// The second step: `learn` notes a source, `look_up` finds the port of a destination, and
     /// `has_egress` says whether a frame leaves by any port.
     #[inline(always)]
     pub(super) fn forward(
