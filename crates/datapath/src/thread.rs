@@ -26,7 +26,7 @@ use crate::command::{Command, Event, Reply};
 use crate::counters::{Counters, ThreadCounters, add};
 use crate::egress::Trains;
 use crate::handover::{Lent, Link};
-use crate::idle::{Bed, TURNS_BETWEEN_LOOKS};
+use crate::idle::{Bed, TICKS_BETWEEN_LOOKS};
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
 use crate::rivals::Rivals;
@@ -115,13 +115,14 @@ pub(crate) struct PollThread {
 impl PollThread {
     /// Runs until the control thread says otherwise.
     pub(crate) fn run(mut self) {
-        let mut turns = 0u64;
         let mut started = clock::ticks();
+        let mut looked = started;
         while self.is_running {
             let frames = self.turn(started);
-            turns = turns.wrapping_add(1);
-            if turns.is_multiple_of(TURNS_BETWEEN_LOOKS) && self.polled.len() < self.queues.len() {
+            let has_idle_queues = self.polled.len() < self.queues.len();
+            if has_idle_queues && started.wrapping_sub(looked) > TICKS_BETWEEN_LOOKS {
                 self.look_at_idle_queues();
+                looked = started;
             }
             let ended = clock::ticks();
             let spent = ended.wrapping_sub(started);
