@@ -94,7 +94,7 @@ fn observe(
         ticks.push(session.load.one_frame().ok_or("the first frame is lost".to_owned())?);
     }
     // The longer a core was silent, the longer it takes to wake up: as long here. A quick run has
-    // time for that once.
+    // time for that once a row.
     let has_bare = system == OWN && (round == 0 || !bench.is_quick);
     let bare = if has_bare { bare_wake_ups(times)? } else { Vec::new() };
     let stolen = clock.stolen();
@@ -192,7 +192,8 @@ impl NoHalts {
             request.write_all(&0i32.to_ne_bytes())?;
             Ok(Self { _request: request })
         };
-        hold().map_err(|error: io::Error| format!("{LATENCY_REQUEST}: {error}"))
+        hold()
+            .map_err(|error: io::Error| format!("no row without halts: {LATENCY_REQUEST}: {error}"))
     }
 }
 

@@ -19,6 +19,8 @@ use std::time::Duration;
 use ring::Doorbell;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
+use crate::clock;
+
 /// How long a queue is polled without finding anything, at least: a dozen microseconds on today's
 /// processors, more than the gap between bursts of a loaded guest.
 const LEAST_PATIENCE_TICKS: u64 = 1 << 15;
@@ -27,9 +29,9 @@ const LEAST_PATIENCE_TICKS: u64 = 1 << 15;
 const MOST_PATIENCE_TICKS: u64 = 1 << 21;
 
 /// Between two looks at the epoll set while other queues are busy, each a system call: some 50
-/// microseconds on today's processors, half of which an idle queue's first frame waits. By time and not
-/// by turns, for turns without work are many, and short.
-pub(crate) const TICKS_BETWEEN_LOOKS: u64 = 1 << 17;
+/// microseconds on today's processors, half of which an idle queue's first frame waits on average. By
+/// time and not by turns, for turns without work are many, and short.
+const LOOK_INTERVAL_TICKS: u64 = 1 << 17;
 
 /// Longest sleep. A wake-up is never lost, so this is only a bound on the damage if one were.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -127,6 +129,10 @@ pub(crate) fn notify(eventfd: &OwnedFd) {
 pub(crate) struct Bed {
     epoll: OwnedFd,
     waker: Arc<Waker>,
+    /// When it was last looked at, in ticks.
+    looked: u64,
+    /// Not all that was ready then was reported.
+    has_more: bool,
 }
 
 impl Bed {
@@ -138,7 +144,7 @@ impl Bed {
             epoll::EventData::new_u64(WAKER_MARK),
             epoll::EventFlags::IN | epoll::EventFlags::ET,
         )?;
-        Ok(Self { epoll: set, waker })
+        Ok(Self { epoll: set, waker, looked: 0, has_more: false })
     }
 
     /// Puts a queue's descriptor in the set. `mark` comes back when it is ready.
@@ -152,8 +158,14 @@ impl Bed {
         let _ = epoll::delete(&self.epoll, descriptor);
     }
 
+    /// Says whether it is time to look at the set again.
+    #[inline]
+    pub(crate) const fn must_look(&self, now: u64) -> bool {
+        self.has_more || now.wrapping_sub(self.looked) > LOOK_INTERVAL_TICKS
+    }
+
     /// Looks at the set without waiting, and calls `ready` with the mark of each ready queue.
-    pub(crate) fn look(&self, ready: impl FnMut(u64)) {
+    pub(crate) fn look(&mut self, ready: impl FnMut(u64)) {
         self.wait(Duration::ZERO, ready);
     }
 
@@ -164,7 +176,7 @@ impl Bed {
     }
 
     /// Sleeps until something is ready, and calls `ready` with the mark of each ready queue.
-    pub(crate) fn sleep(&self, ready: impl FnMut(u64)) {
+    pub(crate) fn sleep(&mut self, ready: impl FnMut(u64)) {
         self.wait(LONGEST_SLEEP, ready);
         self.get_up();
     }
@@ -174,7 +186,7 @@ impl Bed {
         self.waker.doorbell.after_sleep();
     }
 
-    fn wait(&self, longest: Duration, mut ready: impl FnMut(u64)) {
+    fn wait(&mut self, longest: Duration, mut ready: impl FnMut(u64)) {
         let timeout = Timespec::try_from(longest).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
         // What does not fit is reported by the next call: a ready descriptor stays in line.
         let mut buffer = [const { MaybeUninit::uninit() }; EVENTS_AT_A_TIME];
@@ -183,6 +195,8 @@ impl Bed {
             // Interrupted by a signal; nothing else can go wrong with a set and a buffer of ours.
             Err(_) => return,
         };
+        self.looked = clock::ticks();
+        self.has_more = events.len() == EVENTS_AT_A_TIME;
         for event in events {
             let mark = event.data.u64();
             if mark != WAKER_MARK {
@@ -200,6 +214,27 @@ mod tests {
     fn woken_after(patience: &mut Patience, silence: u64) {
         let now = patience.last_work + silence;
         patience.begin_again(now);
+    }
+
+    #[test]
+    fn set_with_more_that_is_ready_than_a_look_takes_is_looked_at_again_at_once() {
+        let mut bed = Bed::new(Arc::new(Waker::new().unwrap())).unwrap();
+        let descriptors: Vec<OwnedFd> = (0..EVENTS_AT_A_TIME + 1)
+            .map(|_| eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap())
+            .collect();
+        for (mark, descriptor) in (0..).zip(&descriptors) {
+            bed.add(descriptor, mark).unwrap();
+        }
+        let mut marks = Vec::new();
+
+        bed.look(|mark| marks.push(mark));
+        assert!(bed.must_look(bed.looked), "{} of {}", marks.len(), descriptors.len());
+        bed.look(|mark| marks.push(mark));
+
+        marks.sort_unstable();
+        assert_eq!(marks, (0..descriptors.len() as u64).collect::<Vec<_>>());
+        assert!(!bed.must_look(bed.looked + LOOK_INTERVAL_TICKS));
+        assert!(bed.must_look(bed.looked + LOOK_INTERVAL_TICKS + 1));
     }
 
     #[test]

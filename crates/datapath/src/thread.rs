@@ -26,7 +26,7 @@ use crate::command::{Command, Event, Reply};
 use crate::counters::{Counters, ThreadCounters, add};
 use crate::egress::Trains;
 use crate::handover::{Lent, Link};
-use crate::idle::{Bed, TICKS_BETWEEN_LOOKS};
+use crate::idle::Bed;
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
 use crate::rivals::Rivals;
@@ -116,13 +116,11 @@ impl PollThread {
     /// Runs until the control thread says otherwise.
     pub(crate) fn run(mut self) {
         let mut started = clock::ticks();
-        let mut looked = started;
         while self.is_running {
             let frames = self.turn(started);
             let has_idle_queues = self.polled.len() < self.queues.len();
-            if has_idle_queues && started.wrapping_sub(looked) > TICKS_BETWEEN_LOOKS {
+            if has_idle_queues && self.bed.must_look(started) {
                 self.look_at_idle_queues();
-                looked = started;
             }
             let ended = clock::ticks();
             let spent = ended.wrapping_sub(started);

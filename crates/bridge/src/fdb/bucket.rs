@@ -22,7 +22,7 @@ impl Bucket {
 
     /// The words that an entry with these telling bits gets if one of them is free, the first that
     /// is. In a full table 94 of 100 entries lie there, and are found without a search; with only
-    /// the first two it would be 86.
+    /// the first two it would be 87.
     #[inline(always)]
     pub(super) const fn favourites(&self, telling: u64) -> [&AtomicU64; 4] {
         let place = (telling >> FAVOURITE_SHIFT) as usize % BUCKET_WORDS;

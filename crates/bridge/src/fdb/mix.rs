@@ -2,13 +2,13 @@
 //! invertible mix that [`word`](super::word) draws.
 //!
 //! The mix keeps a guest from aiming: who could choose addresses that share two buckets would keep
-//! 17 of his own there and everybody else's out. It multiplies by three odd numbers drawn at
-//! start. The last alone brings two given keys to the same bucket at most twice as often as chance
-//! would (Dietzfelbinger's multiply and shift); the others, after each of which the upper half is
-//! folded onto the lower, leave nothing of the pattern in which keys were chosen. With
-//! one of them less, addresses that differ in their first bits alone crowded into few buckets under
-//! one draw of fifteen. It is no cipher, but the guest sees nothing of its output, only whether a
-//! frame of his was flooded.
+//! 16 of his own there and everybody else's out. It multiplies by three odd numbers drawn at
+//! start. The last alone brings two given keys to the same first bucket at most twice as often as
+//! chance would (Dietzfelbinger's multiply and shift); the others, after each of which the upper half
+//! is folded onto the lower, break up the patterns in which keys may be chosen. With one of them
+//! less, addresses that differ in their first bits alone crowded into few buckets under one draw
+//! of fifteen; with both, the tests know of no pattern that does. It is no cipher, but the guest sees
+//! nothing of its output, only whether a frame of his was flooded.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -32,7 +32,7 @@ pub(super) const MIN_BUCKET_BITS: u32 = KEY_BITS - REMAINDER_BITS;
 pub(super) const FAVOURITE_SHIFT: u32 = u64::BITS - 4 - 3;
 
 /// How far below a word's first bit the number begins that leads from one bucket to the other: below
-/// those, and well above the last bits of the remainder, which are the least mixed.
+/// the bits that choose among words, and well above the remainder's last, which are the least mixed.
 const STEP_BELOW: u32 = 8;
 
 /// The two buckets that a key's word may lie in, and what tells it from others there. Two machine

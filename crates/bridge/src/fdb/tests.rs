@@ -31,7 +31,7 @@ fn station(number: u32) -> MacAddr {
 /// Stations, of any VLAN, that all have the same two buckets.
 fn neighbours(fdb: &Fdb) -> impl Iterator<Item = (VlanId, MacAddr)> + '_ {
     const FIRST_BUCKET: usize = 99;
-    // The upper bits of the remainder lead to the second bucket, the others are free.
+    // The lower bits of the remainder are free: others lead to the second bucket.
     let keys = (0..).filter_map(|lower: u64| fdb.mix.key(FIRST_BUCKET, lower << 18));
     keys.filter(|(_, address)| !address.is_group())
 }
@@ -154,13 +154,21 @@ fn removed_static_entry_leaves_room_to_learn() {
     assert_eq!(fdb.learn(vid(1), ALICE, B, NO_LIMIT, NOW), Learned::New);
 }
 
-/// Stations that differ in sixteen bits alone: the last, others, or the first but that of groups.
-fn patterns() -> [fn(u32) -> MacAddr; 4] {
+/// Stations that differ in sixteen bits alone: the address's last, others, its first but that of
+/// groups, or the VLAN's and some of the first.
+fn patterns() -> [fn(u32) -> (VlanId, MacAddr); 5] {
     [
-        station,
-        |number| MacAddr::from_bits(u64::from(number) << 12),
-        |number| MacAddr::from_bits(u64::from(number) << 24),
-        |number| MacAddr::from_bits(u64::from(number >> 9) << 41 | u64::from(number & 511) << 31),
+        |number| (vid(1), station(number)),
+        |number| (vid(1), MacAddr::from_bits(u64::from(number) << 12)),
+        |number| (vid(1), MacAddr::from_bits(u64::from(number) << 24)),
+        |number| {
+            let bits = u64::from(number >> 9) << 41 | u64::from(number & 511) << 31;
+            (vid(1), MacAddr::from_bits(bits))
+        },
+        |number| {
+            let vlan = u16::try_from(number & 2_047).unwrap() + 1;
+            (vid(vlan), MacAddr::from_bits(u64::from(number >> 11) << 41))
+        },
     ]
 }
 
@@ -170,8 +178,9 @@ fn whole_capacity_is_learned_whatever_pattern_addresses_have() {
         for seed in 0..8 {
             let fdb = Fdb::with_seed(DEFAULT_ADDRESSES, DEFAULT_AGEING, seed);
             for number in 0..DEFAULT_ADDRESSES {
-                let learned = fdb.learn(vid(1), pattern(number), A, NO_LIMIT, NOW);
-                assert_eq!(learned, Learned::New, "{:?}, seed {seed}", pattern(number));
+                let (vid, address) = pattern(number);
+                let learned = fdb.learn(vid, address, A, NO_LIMIT, NOW);
+                assert_eq!(learned, Learned::New, "{vid:?}, {address:?}, seed {seed}");
             }
         }
     }

@@ -132,6 +132,7 @@ mod tests {
     #[test]
     fn empty_word_is_nobodys() {
         assert!(!Word::EMPTY.is_of(0));
+        assert!(!Word::EMPTY.is_of(AWAY));
         assert!(Word::learned(0, 0, 0).is_of(0));
         assert_eq!(Word::EMPTY.stamp(), None);
     }
