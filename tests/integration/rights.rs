@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output, Stdio};
 
 use crate::support::switch::Switch;
+use crate::support::wait_for;
 
 const PORTS: &str = r#"
 [[port]]
@@ -116,6 +117,7 @@ fn switch_is_handed_over_to_nobody_but_root_and_its_own_user() {
 
     let answer = String::from_utf8_lossy(&output.stdout);
     assert!(answer.contains("only root and the user that the switch runs as"), "{output:?}");
-    assert_eq!(switch.log_lines("not handed over"), 1, "{}", switch.log());
+    // Logged after it was answered.
+    wait_for("the refusal in the log", || (switch.log_lines("not handed over") == 1).then_some(()));
     switch.run(&["port", "list"]);
 }
