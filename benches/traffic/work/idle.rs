@@ -19,7 +19,7 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
 use crate::bench::{Bench, POLL_CORE, Session, Spec, StealClock, Trouble, start_beside};
 use crate::generator::{Checks, Manner, ticks, ticks_per_second};
-use crate::samples::{Better, OWN, Sample};
+use crate::samples::{Better, LEAST_KEPT, OWN, Sample};
 use crate::systems::System;
 use crate::work::{MOST_PEER_PORTS, is_peer};
 
@@ -32,8 +32,6 @@ const BARE: &str = "bare wake-up";
 const LENGTH: usize = 64;
 /// Guests of the larger switch.
 const MANY_PORTS: usize = 512;
-/// Rounds of which a quick run has the row without halts.
-const LEAST_ROUNDS: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long the load's core is kept busy before the frame: more than it takes to wake up.
 const WARMING: Duration = Duration::from_micros(500);
@@ -65,7 +63,7 @@ fn measure(
     let halting = Silences { round, ports, has_halts: true, times };
     observe(bench, &mut session, system.name(), &halting)?;
     // A quick run has no time for more; these differ little from each other.
-    let is_wanted = !bench.is_quick || ports == MANY_PORTS && round < LEAST_ROUNDS;
+    let is_wanted = !bench.is_quick || ports == MANY_PORTS && (round as usize) < LEAST_KEPT;
     if system.name() == OWN && is_wanted {
         let _awake = NoHalts::hold()?;
         observe(bench, &mut session, OWN, &Silences { has_halts: false, ..halting })?;

@@ -287,13 +287,9 @@ fn set_bandwidth(guest: &Guest, bytes_a_second: u64) {
     guest.qmp_with("migrate-set-parameters", &json!({ "max-bandwidth": bytes_a_second }));
 }
 
-/// How long QEMU may take to begin a migration: ten seconds were too few once, beside emulated
-/// processors under load and other tests. Shorter than a lost wake-up of a poll thread would take.
-const LOGGING_PATIENCE: Duration = Duration::from_secs(25);
-
 fn await_logging(switch: &Switch, is_logging: bool) {
     let what = format!("logging to be {is_logging}");
-    wait_at_most(LOGGING_PATIENCE, &what, || {
+    wait_for(&what, || {
         (switch.features("vm").contains(Features::LOG_ALL) == is_logging).then_some(())
     });
 }
