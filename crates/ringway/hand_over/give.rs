@@ -47,10 +47,7 @@ fn try_give(
     expect(&mut channel, &Answer::Ready, PATIENCE)?;
     let start = Instant::now();
     switch.pause();
-    let uplinks = commit(&mut channel, switch, &known).inspect_err(|_| {
-        switch.reopen_moved();
-        switch.resume();
-    })?;
+    let uplinks = commit(&mut channel, switch, &known).inspect_err(|_| switch.resume())?;
     let pause = start.elapsed();
     switch.let_go_of(&uplinks);
     server.own_socket(false);

@@ -139,10 +139,12 @@ impl Switch {
             .collect()
     }
 
-    /// Starts all rings and queues.
+    /// Starts all rings and queues, those of uplinks anew where another switch had begun.
     pub(crate) fn resume(&mut self) {
         self.each_attached(|mut guest, _| guest.resume_orders());
         self.start_guests(RECEIVEQS);
+        // Not before guests can receive what comes in by them.
+        self.reopen_moved();
         let mut queues = Vec::new();
         for port in self.ports.values_mut() {
             let idle = match &mut port.behind {

@@ -78,7 +78,7 @@ impl Switch {
 
     /// Opens the uplinks anew if a switch that has died had begun to work at them: which of their
     /// chunks is where, nobody knows. Their queues are idle.
-    pub(crate) fn reopen_moved(&mut self) {
+    pub(super) fn reopen_moved(&mut self) {
         if !self.uplinks().any(|(_, uplink)| uplink.was_moved()) {
             return;
         }
