@@ -17,6 +17,9 @@ use super::{wait_at_most, wait_for};
 /// How long a guest may take to boot on a loaded machine.
 const BOOT: Duration = Duration::from_secs(120);
 
+/// How much of a guest's console is shown when it fails.
+const CONSOLE_TAIL_BYTES: usize = 4_096;
+
 /// Where `scripts/test` says what guests boot.
 const IMAGES: [&str; 6] = [
     "RINGWAY_GUEST_KERNEL",
@@ -56,6 +59,7 @@ pub(crate) struct Guest {
     process: Child,
     channel: Channel,
     qmp: PathBuf,
+    console: PathBuf,
     next_command: u32,
 }
 
@@ -82,7 +86,14 @@ impl Guest {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { process, channel: Channel::Open(ours), qmp: PathBuf::new(), next_command: 0 }
+        Self {
+            process,
+            channel: Channel::Open(ours),
+            qmp: PathBuf::new(),
+            // Its kernel logs to standard error.
+            console: directory.join(format!("{name}.log")),
+            next_command: 0,
+        }
     }
 
     fn start(options: &[&str], plan: Plan<'_>, directory: &Path) -> Self {
@@ -103,6 +114,7 @@ impl Guest {
             process,
             channel: Channel::At(directory.join(format!("{}.channel", plan.name))),
             qmp: directory.join(format!("{}.qmp", plan.name)),
+            console: directory.join(format!("{}.console", plan.name)),
             next_command: 0,
         }
     }
@@ -153,8 +165,8 @@ impl Guest {
                 Ok(0) => panic!("the guest's channel closed"),
                 Ok(_) => {}
                 Err(_) => {
-                    let late = longest + super::PATIENCE;
-                    assert!(start.elapsed() < late, "{command} did not end; so far: {output}");
+                    let is_late = start.elapsed() >= longest + super::PATIENCE;
+                    assert!(!is_late, "{command} did not end; so far: {output}\n{}", self.state());
                     continue;
                 }
             }
@@ -166,6 +178,16 @@ impl Guest {
             }
             line.clear();
         }
+    }
+
+    /// What can be seen of a guest that does not do what it should.
+    fn state(&mut self) -> String {
+        let process = self.process.try_wait();
+        let is_there = if self.greet().is_some() { "answers" } else { "does not answer" };
+        let console = std::fs::read(&self.console).unwrap_or_default();
+        let tail = &console[console.len().saturating_sub(CONSOLE_TAIL_BYTES)..];
+        let console = String::from_utf8_lossy(tail);
+        format!("it {is_there} now; its process: {process:?}; its console ends: {console}")
     }
 
     /// Runs a shell command that must succeed.
