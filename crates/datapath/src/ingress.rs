@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use bridge::{Run, Seconds};
-use frame::{BURST_FRAMES, DropReason, Header, PortId, SetBits};
+use frame::{BURST_FRAMES, DropReason, PortId, SetBits, Way};
 
 use crate::command::Event;
 use crate::counters::add;
@@ -117,7 +117,7 @@ impl PollThread {
         let port = ports.get(usize::from(queue.port.slot)).and_then(Option::as_deref);
         let steering = port.filter(|port| port.id == queue.port).map(|port| &port.steering);
         let steering = steering.filter(|steering| steering.has_several_pairs());
-        let mut before: Option<&Header> = None;
+        let mut before: Option<Way> = None;
         let bits = std::iter::successors(Some(1u64), |bit| Some(bit.wrapping_shl(1)));
         for (frame, bit) in work.burst.frames.iter().zip(bits) {
             bytes += u64::from(frame.length_bytes);
@@ -132,10 +132,10 @@ impl PollThread {
             if let Some(steering) = steering {
                 steering.sent_from(frame.header.flow_hash(), queue.pair);
             }
-            let leads = before.is_none_or(|before| !frame.header.goes_as(before));
-            before = Some(&frame.header);
+            let way = Some(frame.header.way());
             admitted.frames |= bit;
-            admitted.leaders |= if leads { bit } else { 0 };
+            admitted.leaders |= if way == before { 0 } else { bit };
+            before = way;
         }
         (admitted, bytes)
     }

@@ -62,7 +62,11 @@ impl PollThread {
                     if let Some(queue) = self.queues.get_mut(direct.place) {
                         // All others, too.
                         queue.ordered_copies += u64::from(frames.0.count_ones());
-                        queue.orders.extend(frames.map(|at| Order::new(at, direct.tag, true)));
+                        let order = |at| Order::new(at, direct.tag, true);
+                        match frames.as_range() {
+                            Some(range) => queue.orders.extend(range.map(order)),
+                            None => queue.orders.extend(frames.map(order)),
+                        }
                         return Some(direct);
                     }
                 }

@@ -40,6 +40,10 @@ pub struct Header {
     tag: Option<VlanTag>,
 }
 
+/// See [`Header::way`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way(u64, u64);
+
 impl Header {
     /// No frame's header: 14 zero bytes.
     pub const EMPTY: Self = Self { bytes: [0; HEADER_BYTES], start: 0, end: 14, tag: None };
@@ -127,12 +131,14 @@ impl Header {
         found.expect("twelve bytes hold four and eight")
     }
 
-    /// Says whether a frame goes where another of the same ingress port goes: the same addresses,
-    /// the same tag.
+    /// Addresses and tag. Frames of one ingress port for which they are the same go the same way.
     #[must_use]
     #[inline]
-    pub fn goes_as(&self, other: &Self) -> bool {
-        self.addresses() == other.addresses() && self.tag == other.tag
+    pub fn way(&self) -> Way {
+        let [front @ .., b8, b9, b10, b11] = *self.addresses();
+        let tag = self.tag.map_or(0, |tag| 1 << 16 | u64::from(tag.to_bits()));
+        let behind = u32::from_ne_bytes([b8, b9, b10, b11]);
+        Way(u64::from_ne_bytes(front), u64::from(behind) << 32 | tag)
     }
 
     /// Destination and source.

@@ -36,7 +36,7 @@ pub use burst::{BURST_BYTES, BURST_FRAMES, Burst, Frame, Frames, Intake, Origin,
 pub use checksum::Sum;
 pub use completing::{Completing, Place, Zero};
 pub use drop_reason::{Direction, DropCounts, DropReason};
-pub use header::{HEADER_BYTES, Header, TAG_BYTES};
+pub use header::{HEADER_BYTES, Header, TAG_BYTES, Way};
 pub use joined::Joined;
 pub use offload::{Checksum, Offload, Segmentation, SegmentationKind};
 pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_for_writing};
