@@ -30,7 +30,7 @@ use crate::counters::add;
 use crate::queue::{Kind, Order, Queue, RingState, Undelivered};
 use crate::thread::{PollThread, Work};
 
-use copies::{deliver, deliver_apart};
+use copies::{deliver, deliver_plain, prefetch_first};
 pub(crate) use trains::Trains;
 
 impl PollThread {
@@ -45,13 +45,17 @@ impl PollThread {
             // Decided once a queue: only interfaces' have chunks.
             let fault = match queue.kind {
                 _ if trains::may_form(queue, burst) => trains.send(queue, burst, head, exchanged),
-                Kind::Guest { .. } => send(queue, burst, true, |queue, burst, order, tally| {
-                    deliver(queue, burst, order, head, tally)
-                }),
+                Kind::Guest { .. } => {
+                    send(queue, burst, true, deliver_plain, |queue, burst, order, tally| {
+                        deliver(queue, burst, order, head, tally)
+                    })
+                }
                 Kind::Interface(_) => send_or_exchange(queue, burst, head, exchanged),
-                Kind::Tap(..) => send(queue, burst, false, |queue, burst, order, tally| {
-                    deliver_apart(queue, burst, order, head, tally)
-                }),
+                Kind::Tap(..) => {
+                    send(queue, burst, false, one_by_one, |queue, burst, order, tally| {
+                        deliver(queue, burst, order, head, tally)
+                    })
+                }
             };
             if queue.has_unsent() {
                 self.start_polling(index);
@@ -123,34 +127,44 @@ impl Tally {
     }
 }
 
-/// Sends a queue's orders by `deliver`, which reads the payload if `is_read`, and counts them. Returns
-/// the fault if the guest broke the rules: what could not be sent is dropped then.
+/// Sends a queue's orders and counts them: by `deliver_many` as many of the first as it can, by `deliver`
+/// the one behind them, and so on. Payload is read if `is_read`. Returns the fault if the guest broke the
+/// rules: what could not be sent is dropped then.
 #[inline]
 fn send(
     queue: &mut Queue,
     burst: &Burst,
     is_read: bool,
+    deliver_many: impl Fn(&mut Queue, &Burst, &[Order], &mut Tally) -> usize,
     mut deliver: impl FnMut(&mut Queue, &Burst, &Order, &mut Tally) -> Result<(), QueueFault>,
 ) -> Option<QueueFault> {
     let mut orders = std::mem::take(&mut queue.orders);
     let mut tally = Tally::default();
     prepare(queue, burst, &orders);
     let mut fault = None;
-    for (at, order) in orders.iter().enumerate() {
-        if is_read && let Some(next) = orders.get(at + 1) {
-            let segments = burst.segments_of(&burst.frames[next.frame()]);
-            segments.iter().take(1).for_each(frame::Segment::prefetch);
+    let mut at = 0;
+    while at < orders.len() {
+        at += deliver_many(queue, burst, &orders[at..], &mut tally);
+        let Some(order) = orders.get(at) else { break };
+        if is_read {
+            prefetch_first(&burst.frames, &burst.segments, &orders[at + 1..]);
         }
         if let Err(found) = deliver(queue, burst, order, &mut tally) {
             fault = Some(found);
             break;
         }
+        at += 1;
     }
     queue.release_egress();
     tally.settle(queue, orders.len());
     orders.clear();
     queue.orders = orders;
     fault
+}
+
+/// As `deliver_many` of [`send`]: none, for queues that take one frame at a time.
+const fn one_by_one(_: &mut Queue, _: &Burst, _: &[Order], _: &mut Tally) -> usize {
+    0
 }
 
 /// Takes those orders out whose frames the guest does not want, and counts them. Asked once a burst,
@@ -189,7 +203,7 @@ fn send_or_exchange(
     // What one ingress brought lies in one place: all of a burst but for hand-overs.
     let is_read =
         queue.orders.first().is_none_or(|order| !order.is_only || !queue.keeps(payload(order)));
-    send(queue, burst, is_read, |queue, burst, order, tally| {
+    send(queue, burst, is_read, one_by_one, |queue, burst, order, tally| {
         deliver_or_exchange(queue, burst, order, head, exchanged, tally)
     })
 }
@@ -206,7 +220,7 @@ fn deliver_or_exchange(
     let frame = &burst.frames[order.frame()];
     let is_ready = frame.offload.is_none() && frame.length_bytes <= queue.traits.limit_bytes;
     if !order.is_only || !is_ready {
-        return deliver_apart(queue, burst, order, head, tally);
+        return deliver(queue, burst, order, head, tally);
     }
     let mut scratch = [0; HEADER_BYTES + TAG_BYTES];
     let header = frame.header.as_tagged(order.tag, &mut scratch);

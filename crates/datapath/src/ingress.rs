@@ -170,7 +170,7 @@ impl PollThread {
         let is_here = |at: usize| loans.get(at).is_none_or(|&loan| loan == NOT_LENT);
         let tokens = burst.frames.iter().map(|frame| frame.token);
         if loans.is_empty() && exchanged.is_empty() {
-            queue.complete_all(tokens);
+            queue.complete_burst(tokens);
         } else {
             for (at, token) in tokens.enumerate().filter(|&(at, _)| is_here(at)) {
                 queue.complete_lent(token, exchanged.get(at).copied().flatten());

@@ -5,6 +5,7 @@
 //! a burst, [`Queue::deliver`] and [`Queue::release_egress`] send one, [`Queue::complete`] and
 //! [`Queue::release_ingress`] give buffers back.
 
+mod completion;
 mod departure;
 mod kind;
 
@@ -180,48 +181,6 @@ impl Queue {
         }
     }
 
-    /// The frame of this token has left, or was dropped: its buffer may go back.
-    #[inline]
-    pub(crate) fn complete(&mut self, token: u64) {
-        self.complete_all(std::iter::once(token));
-    }
-
-    /// The same for all of these.
-    #[inline]
-    pub(crate) fn complete_all(&mut self, tokens: impl Iterator<Item = u64>) {
-        match &mut self.kind {
-            Kind::Guest { transmitq: Some(transmitq), .. } => transmitq.ring.complete_all(tokens),
-            Kind::Guest { .. } => {}
-            Kind::Interface(queue) => tokens.for_each(|token| queue.complete(token)),
-            Kind::Tap(queue, _) => tokens.for_each(|token| queue.complete(token)),
-        }
-    }
-
-    /// The same for a frame that was lent, or whose chunk another queue may have kept:
-    /// `replacement` then takes its place.
-    #[inline]
-    pub(crate) fn complete_lent(&mut self, token: u64, replacement: Option<Chunk>) {
-        match (&mut self.kind, replacement) {
-            (Kind::Interface(queue), Some(chunk)) => queue.complete_with(token, chunk),
-            (Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..), _) => self.complete(token),
-        }
-    }
-
-    /// Gives completed buffers back: one store, and at most one notification.
-    pub(crate) fn release_ingress(&mut self) {
-        match &mut self.kind {
-            Kind::Guest { transmitq: Some(transmitq), .. } => {
-                if transmitq.ring.release()
-                    && let Some(call) = &transmitq.call
-                {
-                    call.signal();
-                }
-            }
-            Kind::Guest { .. } | Kind::Tap(..) => {}
-            Kind::Interface(queue) => queue.release(),
-        }
-    }
-
     /// Gets ready for so many frames of so many bytes together, which are about to be delivered.
     pub(crate) fn prepare(&mut self, frames: usize, bytes: usize) {
         match &mut self.kind {
@@ -249,6 +208,18 @@ impl Queue {
             Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => {
                 Err(Undelivered::Dropped(DropReason::PortDown))
             }
+        }
+    }
+
+    /// The same for frames one after the other, as long as a guest takes each without further ado.
+    /// Returns how many there were; all others are for [`deliver`](Self::deliver).
+    #[inline(always)]
+    pub(crate) fn deliver_many<'a>(&mut self, frames: impl Iterator<Item = Outgoing<'a>>) -> usize {
+        match &mut self.kind {
+            Kind::Guest { receiveq: Some(receiveq), .. } if receiveq.takes_frames() => {
+                receiveq.ring.deliver_many(frames)
+            }
+            Kind::Guest { .. } | Kind::Interface(_) | Kind::Tap(..) => 0,
         }
     }
 

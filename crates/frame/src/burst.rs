@@ -35,6 +35,16 @@ pub struct SegmentRange {
     pub count: u32,
 }
 
+impl SegmentRange {
+    /// These of the segments of all frames.
+    #[must_use]
+    #[inline(always)]
+    pub fn of(self, segments: &[Segment]) -> &[Segment] {
+        let start = self.start as usize;
+        &segments[start..start + self.count as usize]
+    }
+}
+
 /// One frame of a burst.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame {
@@ -214,8 +224,7 @@ impl Burst {
     #[must_use]
     #[inline]
     pub fn segments_of(&self, frame: &Frame) -> &[Segment] {
-        let start = frame.segments.start as usize;
-        &self.segments[start..start + frame.segments.count as usize]
+        frame.segments.of(&self.segments)
     }
 }
 

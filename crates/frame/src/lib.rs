@@ -40,7 +40,7 @@ pub use header::{HEADER_BYTES, Header, TAG_BYTES, Way};
 pub use joined::Joined;
 pub use offload::{Checksum, Offload, Segmentation, SegmentationKind};
 pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_for_writing};
-pub use segment::{Gathered, Outgoing, Reader, Room, Segment};
+pub use segment::{Gathered, Outgoing, Reader, Room, Segment, Simple};
 pub use set_bits::SetBits;
 
 /// Shortest frame that has an Ethernet header: two addresses and a type.

@@ -14,14 +14,16 @@
 
 mod copy;
 mod gathered;
+mod simple;
 mod sum;
 mod summing;
 
 use std::ptr;
 
 use crate::prefetch::{CACHE_LINE_BYTES, prefetch};
-use copy::{INLINE_BYTES, INLINE_STEP, copy, copy_inline};
+use copy::copy;
 pub use gathered::Gathered;
+pub use simple::Simple;
 
 /// How much is asked for of what is read or written next: an ordinary frame.
 const PREFETCH_BYTES: usize = 1_536;
@@ -178,42 +180,14 @@ pub struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// The frame of this head and these segments.
     #[must_use]
+    #[inline(always)]
     pub fn new(head: &'a [u8], segments: &'a [Segment]) -> Self {
-        let payload: usize = segments.iter().map(|segment| segment.length_bytes as usize).sum();
+        let payload = match segments {
+            [] => 0,
+            [segment] => segment.length_bytes as usize,
+            _ => segments.iter().map(|segment| segment.length_bytes as usize).sum(),
+        };
         Self { head, segments, length_bytes: head.len() + payload }
-    }
-
-    /// Says whether it is simple enough to be [copied at once](Self::copy_simple): there is no payload
-    /// or one segment of it, and neither that nor the head is tiny.
-    #[must_use]
-    #[inline(always)]
-    pub const fn is_simple(&self) -> bool {
-        let has_head = self.head.len() >= INLINE_STEP && self.head.len() <= INLINE_BYTES;
-        match self.segments {
-            [] => has_head,
-            [payload] => has_head && payload.length_bytes as usize >= INLINE_STEP,
-            _ => false,
-        }
-    }
-
-    /// Copies all of a [simple](Self::is_simple) frame into `room`, in which the copy is the only thing
-    /// that is written to memory if the frame is small. Nothing if it is not simple or does not fit.
-    #[inline(always)]
-    pub fn copy_simple(&self, room: &mut Room) {
-        let (head, length) = (self.head.len(), self.length_bytes);
-        if !self.is_simple() || (room.length_bytes as usize) < length {
-            return;
-        }
-        // SAFETY: both have `INLINE_STEP` bytes or more, as `is_simple` says; `room` has
-        // `length >= head` writable bytes by the promise of `Room::new`.
-        unsafe { copy_inline(self.head.as_ptr(), room.start, head) };
-        if let [payload] = self.segments {
-            let behind = room.start.wrapping_add(head);
-            // SAFETY: readable by the promise of `Segment::new`, writable as above: `length` is head
-            // and payload together.
-            unsafe { copy(payload.start, behind, payload.length_bytes as usize, room.to_next) };
-        }
-        room.advance(length);
     }
 
     /// Starts reading at the first byte.
@@ -300,44 +274,6 @@ pub(crate) mod tests {
             prop_assert_eq!(copied, frame.length_bytes);
             prop_assert_eq!(arrived, [head, payload].concat());
         }
-    }
-
-    #[test]
-    fn simple_frame_is_copied_whole_and_others_not_at_all() {
-        let bytes: Vec<u8> = (0..2_000u16).map(|at| (at % 251) as u8 + 1).collect();
-        for (head, payload, is_simple) in
-            [(16, 0, true), (64, 16, true), (68, 1_450, true), (60, 15, false), (15, 16, false)]
-        {
-            let (front, behind) = bytes.split_at(head);
-            let segments = [segment(&behind[..payload])];
-            let segments = if payload == 0 { &segments[..0] } else { &segments };
-            let frame = Outgoing::new(front, segments);
-            let mut arrived = [0; 2_000];
-
-            frame.copy_simple(&mut room(&mut arrived));
-
-            assert_eq!(frame.is_simple(), is_simple, "{head} and {payload}");
-            let expected = if is_simple { &bytes[..head + payload] } else { &[] };
-            assert_eq!(arrived[..expected.len()], *expected);
-            assert!(arrived[expected.len()..].iter().all(|&byte| byte == 0));
-        }
-    }
-
-    #[test]
-    fn frame_of_two_segments_is_not_simple() {
-        let segments = [segment(&[1; 20]), segment(&[2; 20])];
-
-        assert!(!Outgoing::new(&[0; 64], &segments).is_simple());
-    }
-
-    #[test]
-    fn simple_frame_is_not_copied_where_it_does_not_fit() {
-        let bytes = [7; 40];
-        let mut arrived = [0; 39];
-
-        Outgoing::new(&bytes, &[]).copy_simple(&mut room(&mut arrived));
-
-        assert_eq!(arrived, [0; 39]);
     }
 
     #[test]

@@ -175,6 +175,11 @@ pub(crate) struct Piece {
     pub(crate) length_bytes: u32,
 }
 
+impl Piece {
+    /// What holds the place of a piece.
+    pub(crate) const NONE: Self = Self { host: HostAddress(std::ptr::null_mut()), length_bytes: 0 };
+}
+
 /// A map, and the region in which the last address was found.
 #[derive(Debug)]
 pub(crate) struct Translator {

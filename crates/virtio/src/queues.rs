@@ -78,10 +78,10 @@ impl TransmitQueue {
         either!(&mut self.0, queue => queue.complete(token));
     }
 
-    /// The same for all of these.
+    /// The same for all that the last [`receive`](Self::receive) has taken.
     #[inline]
-    pub fn complete_all(&mut self, tokens: impl Iterator<Item = u64>) {
-        either!(&mut self.0, queue => tokens.for_each(|token| queue.complete(token)));
+    pub fn complete_burst(&mut self) {
+        either!(&mut self.0, queue => queue.complete_burst());
     }
 
     /// Gives the completed prefix back to the driver, visible at once. True if the driver asked
@@ -176,13 +176,16 @@ impl ReceiveQueue {
     /// # Errors
     ///
     /// [`Refusal`]; nothing was consumed then.
-    #[inline(always)]
     pub fn deliver(&mut self, frame: &Outgoing<'_>) -> Result<(), Refusal> {
-        match &mut self.0 {
-            Kind::Split(queue) => queue.deliver(NetHeader::default(), frame),
-            // Not put together with the caller, to keep that small.
-            Kind::Packed(_) => self.deliver_with(NetHeader::default(), frame),
-        }
+        self.deliver_with(NetHeader::default(), frame)
+    }
+
+    /// The same for frames one after the other, as long as each is small in parts and fits the next
+    /// buffer. Returns how many there were; what is wrong with the one behind them,
+    /// [`deliver`](Self::deliver) finds out.
+    #[inline(always)]
+    pub fn deliver_many<'a>(&mut self, frames: impl Iterator<Item = Outgoing<'a>>) -> usize {
+        either!(&mut self.0, queue => queue.deliver_simple(NetHeader::default(), frames))
     }
 
     /// The same with a net header that says more.
@@ -190,7 +193,6 @@ impl ReceiveQueue {
     /// # Errors
     ///
     /// As [`deliver`](Self::deliver).
-    #[inline(never)]
     pub fn deliver_with(
         &mut self,
         net_header: NetHeader,

@@ -111,6 +111,9 @@ impl<R: Ring> Receive<R> {
         self.chains.ring.prefetch_used(self.next, wanted as u16);
         let (mut count, mut room_bytes) = self.ahead.totals();
         let mut budget = DESCRIPTOR_BUDGET;
+        if count == 0 {
+            (count, room_bytes) = self.walk_singles(wanted);
+        }
         while (count < wanted || room_bytes < needed_bytes)
             && !self.ahead.is_half_full()
             && budget > 0
@@ -132,14 +135,12 @@ impl<R: Ring> Receive<R> {
         self.receiver = Receiver::new(Features(negotiated & offloads.0));
     }
 
-    /// Put together with all that simple frames take: as functions they cost a fifth of its time (64 bytes).
-    #[inline(always)]
     pub(crate) fn deliver(
         &mut self,
         net_header: NetHeader,
         frame: &Outgoing<'_>,
     ) -> Result<(), Refusal> {
-        if self.deliver_simple(net_header, frame) {
+        if self.deliver_simple(net_header, std::iter::once(*frame)) == 1 {
             return Ok(());
         }
         self.deliver_by_parts(net_header, frame)

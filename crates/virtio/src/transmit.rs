@@ -22,6 +22,7 @@
 //! first bytes are asked for, then these bytes are copied and parsed (`parse.rs`).
 
 mod parse;
+mod singles;
 
 use std::mem;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::offload::Sender;
 use crate::signal::Signals;
 use crate::vring::{Position, Ring};
 use crate::{QueueFault, SetupError, VringLog, VringSetup};
+use singles::Singles;
 
 /// Most pieces of one frame, its net header included: a driver that cuts finer loses the frame.
 /// Linux uses at most 19 and the hostile, one-byte-a-descriptor header still fits.
@@ -75,11 +77,14 @@ pub(crate) struct Transmit<R: Ring> {
     published: R::Position,
     /// The next chain to take.
     next: R::Position,
+    /// The first chain of the last burst.
+    burst_start: R::Position,
     net_header_bytes: usize,
     sender: Sender,
     /// Scratch of [`receive`](Self::receive): never grows.
     pieces: Vec<Piece>,
     taken: Vec<Taken>,
+    singles: Singles,
 }
 
 impl<R: Ring> Transmit<R> {
@@ -93,10 +98,12 @@ impl<R: Ring> Transmit<R> {
             mask: capacity.wrapping_sub(1),
             published: next,
             next,
+            burst_start: next,
             net_header_bytes: setup.features.net_header_bytes(),
             sender: Sender { features: setup.features, is_host: false },
             pieces: Vec::with_capacity(BURST_PIECES),
             taken: Vec::with_capacity(BURST_FRAMES),
+            singles: Box::new([Piece::NONE; BURST_FRAMES]),
             chains,
         };
         let _ = queue.enable_notifications();
@@ -105,33 +112,53 @@ impl<R: Ring> Transmit<R> {
 
     #[inline]
     pub(crate) fn receive(&mut self, burst: &mut Burst, limit: usize) -> Result<usize, QueueFault> {
+        self.burst_start = self.next;
         self.chains.check_alive()?;
         let available = self.chains.ring.available(self.published, self.next)?;
         if available == 0 {
             return Ok(0);
         }
-        let first = self.next;
-        let outcome = self.take_chains(usize::from(available).min(limit).min(BURST_FRAMES), burst);
-        let count = self.parse_taken(first, burst);
-        outcome.map(|()| count)
-    }
-
-    /// First pass: walks up to `count` chains into `taken` and `pieces`.
-    fn take_chains(&mut self, count: usize, burst: &Burst) -> Result<(), QueueFault> {
+        let (first, before) = (self.next, burst.frames.len());
+        let count = usize::from(available).min(limit).min(BURST_FRAMES);
+        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
+        let chains = count as u16;
+        self.chains.ring.prefetch_used(first, chains);
+        self.chains.ring.prefetch_chains(first, chains);
+        let singles = self.take_singles(count);
+        let behind = self.next;
+        let outcome =
+            if singles == count { Ok(()) } else { self.take_chains(count, singles, burst) };
+        let (mut position, wire_frames) = self.parse_singles(first, singles, burst);
+        if position == behind && !self.taken.is_empty() {
+            position = self.parse_taken(behind, wire_frames, burst);
+        }
         self.taken.clear();
         self.pieces.clear();
+        // Chains that were walked and not parsed are walked again with the next burst.
+        self.next = position;
+        outcome.map(|()| burst.frames.len().wrapping_sub(before))
+    }
+
+    /// First pass for chains of any kind: walks them into `taken` and `pieces`, up to `count` together
+    /// with the `singles` before them.
+    fn take_chains(
+        &mut self,
+        count: usize,
+        singles: usize,
+        burst: &Burst,
+    ) -> Result<(), QueueFault> {
         let mut room = BURST_PIECES;
         // The burst's own room counts too, so that it does not allocate; but one that has never
         // been used must take a frame.
         if !burst.segments.is_empty() {
             room = room.min(burst.segments.capacity().saturating_sub(burst.segments.len()));
         }
-        let (mut budget, mut bytes) = (DESCRIPTOR_BUDGET, BURST_BYTES as u64);
-        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
-        let chains = count as u16;
-        self.chains.ring.prefetch_used(self.next, chains);
-        self.chains.ring.prefetch_chains(self.next, chains);
-        for _ in 0..count {
+        room = room.saturating_sub(singles);
+        let single_bytes: u64 =
+            self.singles[..singles].iter().map(|piece| u64::from(piece.length_bytes)).sum();
+        let (mut budget, mut bytes) =
+            (DESCRIPTOR_BUDGET, (BURST_BYTES as u64).saturating_sub(single_bytes));
+        for _ in singles..count {
             if room.saturating_sub(self.pieces.len()) < MAX_PIECES || budget == 0 || bytes == 0 {
                 break;
             }
@@ -146,8 +173,7 @@ impl<R: Ring> Transmit<R> {
         Ok(())
     }
 
-    /// Takes the next chain if it is a single piece, as most are. This is not much but the stores
-    /// that it takes: a walk, which may come upon anything, makes three times as many.
+    /// Takes the next chain if it is a single piece of any length.
     #[inline(always)]
     fn take_single(&mut self) -> bool {
         let single = self.chains.single(self.published, self.next, Wanted::Readable);
@@ -204,6 +230,12 @@ impl<R: Ring> Transmit<R> {
 
     /// What is noted of the chain of this number.
     #[inline]
+    fn out_at(&self, number: u16) -> Out<R::Head> {
+        self.out[usize::from(number & self.mask)]
+    }
+
+    /// The same, to be changed.
+    #[inline]
     fn out_mut(&mut self, number: u16) -> &mut Out<R::Head> {
         &mut self.out[usize::from(number & self.mask)]
     }
@@ -217,16 +249,31 @@ impl<R: Ring> Transmit<R> {
     }
 
     #[inline]
+    pub(crate) fn complete_burst(&mut self) {
+        let (mut position, next) = (self.burst_start, self.next);
+        while position != next {
+            let out = self.out_mut(position.number());
+            out.is_complete = true;
+            let head = out.head;
+            position = self.chains.ring.after(position, head);
+        }
+        self.burst_start = next;
+    }
+
+    #[inline]
     pub(crate) fn release(&mut self) -> bool {
         let before = self.published;
-        while self.published != self.next {
-            let out = self.out[usize::from(self.published.number() & self.mask)];
-            if !out.is_complete {
+        let Self { chains, out, mask, next, .. } = self;
+        let mut position = before;
+        while position != *next {
+            let Out { head, is_complete } = out[usize::from(position.number() & *mask)];
+            if !is_complete {
                 break;
             }
-            self.chains.ring.set_used(self.published, out.head, 0);
-            self.published = self.chains.ring.after(self.published, out.head);
+            chains.ring.set_used(position, head, 0);
+            position = chains.ring.after(position, head);
         }
+        self.published = position;
         let is_awaited = self.signals.publish(&mut self.chains.ring, before, self.published);
         self.chains.log_used(before, self.published);
         is_awaited

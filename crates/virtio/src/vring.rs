@@ -39,6 +39,11 @@ pub(crate) const DESCRIPTOR_INDIRECT: u16 = 4;
 /// Bytes of a descriptor, in either ring and in indirect tables.
 pub(crate) const DESCRIPTOR_BYTES: u32 = 16;
 
+/// Descriptors of a cache line.
+#[expect(clippy::cast_possible_truncation, reason = "four")]
+pub(crate) const DESCRIPTORS_A_LINE: u16 =
+    (frame::CACHE_LINE_BYTES / DESCRIPTOR_BYTES as usize) as u16;
+
 /// A ring in guest memory, each of its parts wholly inside one region.
 ///
 /// Whoever holds it also holds the [`MemoryMap`] it was made with.

@@ -1,14 +1,68 @@
 //! Carrying out one order: a copy, or what it takes to make a frame ready for its receiver.
 
-use frame::{Burst, DropReason, Frame, HEADER_BYTES, Outgoing, TAG_BYTES, VlanTag};
+use frame::{Burst, DropReason, Frame, HEADER_BYTES, Outgoing, Segment, TAG_BYTES, VlanTag};
 use virtio::QueueFault;
 use virtio::offload::{Delivery, Head, Leaving, NetHeader, Segments, complete};
 
 use super::Tally;
 use crate::queue::{Departure, Order, Queue, Undelivered};
 
-/// Carries out one order.
+/// Carries out orders of a guest's queue as long as they are of ready frames that leave without a tag,
+/// as most are, in a loop of its own. Returns how many there were.
+#[inline(never)]
+pub(super) fn deliver_plain(
+    queue: &mut Queue,
+    burst: &Burst,
+    orders: &[Order],
+    tally: &mut Tally,
+) -> usize {
+    let limit_bytes = queue.traits.limit_bytes;
+    let (frames, segments) = (&*burst.frames, &*burst.segments);
+    let count = queue.deliver_many(PlainFrames { frames, segments, orders, limit_bytes });
+    let bytes = |order: &Order| u64::from(burst.frames[order.frame()].length_bytes);
+    tally.frames += count as u64;
+    tally.bytes += orders[..count].iter().map(bytes).sum::<u64>();
+    count
+}
+
+/// The frames of orders, up to the first that needs more than being copied. (The lists of the burst and
+/// not itself: where they lie then stays in registers, whatever is written.)
+struct PlainFrames<'a> {
+    frames: &'a [Frame],
+    segments: &'a [Segment],
+    orders: &'a [Order],
+    limit_bytes: u32,
+}
+
+impl<'a> Iterator for PlainFrames<'a> {
+    type Item = Outgoing<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Outgoing<'a>> {
+        let (order, rest) = self.orders.split_first()?;
+        let frame = &self.frames[order.frame()];
+        if order.tag.is_some() || !frame.offload.is_none() || frame.length_bytes > self.limit_bytes
+        {
+            return None;
+        }
+        self.orders = rest;
+        prefetch_first(self.frames, self.segments, rest);
+        Some(Outgoing::new(frame.header.untagged(), frame.segments.of(self.segments)))
+    }
+}
+
+/// Asks the processor for the payload of the first of these orders, which is copied next.
 #[inline(always)]
+pub(super) fn prefetch_first(frames: &[Frame], segments: &[Segment], orders: &[Order]) {
+    if let [next, ..] = orders
+        && let [payload, ..] = frames[next.frame()].segments.of(segments)
+    {
+        payload.prefetch();
+    }
+}
+
+/// Carries out one order, of whatever kind.
+#[inline(never)]
 pub(super) fn deliver(
     queue: &mut Queue,
     burst: &Burst,
@@ -31,18 +85,6 @@ pub(super) fn deliver(
         Some(tag) => deliver_tagged(queue, burst, frame, tag),
     };
     tally.note(outcome, frame.length_bytes as usize)
-}
-
-/// The same, not put together with its caller: for those who take longer anyway.
-#[inline(never)]
-pub(super) fn deliver_apart(
-    queue: &mut Queue,
-    burst: &Burst,
-    order: &Order,
-    head: &mut Head,
-    tally: &mut Tally,
-) -> Result<(), QueueFault> {
-    deliver(queue, burst, order, head, tally)
 }
 
 /// A copy that leaves with a tag, in a function of its own so that others do not clear the place

@@ -17,7 +17,7 @@ use frame::{Burst, Joined, Offload};
 use virtio::QueueFault;
 use virtio::offload::{CANDIDATE_BYTES, Candidate, Head, Leaving, NetHeader, Train};
 
-use super::copies::{deliver_apart, deliver_whole};
+use super::copies::{deliver, deliver_whole};
 use super::{Tally, deliver_or_exchange, prepare};
 use crate::queue::{Kind, Order, Queue, Undelivered};
 
@@ -66,9 +66,7 @@ impl Sending<'_, '_> {
             Kind::Interface(_) => {
                 deliver_or_exchange(queue, burst, &orders[at], head, exchanged, tally)
             }
-            Kind::Guest { .. } | Kind::Tap(..) => {
-                deliver_apart(queue, burst, &orders[at], head, tally)
-            }
+            Kind::Guest { .. } | Kind::Tap(..) => deliver(queue, burst, &orders[at], head, tally),
         }
     }
 }

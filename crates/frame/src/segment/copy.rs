@@ -14,6 +14,8 @@
 
 use std::ptr;
 
+use crate::HEADER_BYTES;
+
 /// Bytes up to which a call costs more than the copy: small frames, headers.
 pub(super) const INLINE_BYTES: usize = 256;
 
@@ -50,6 +52,11 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, count: usize, to_next: O
 /// As for [`copy`], and `count >= INLINE_STEP`.
 #[inline(always)]
 pub(super) unsafe fn copy_inline(from: *const u8, to: *mut u8, count: usize) {
+    if count == HEADER_BYTES {
+        // What most headers have: a known number of steps takes no loop.
+        // SAFETY: the caller's promise.
+        return unsafe { copy_steps::<INLINE_STEP>(from, to, HEADER_BYTES) };
+    }
     // SAFETY: the caller's promise.
     unsafe { copy_steps::<INLINE_STEP>(from, to, count) };
 }

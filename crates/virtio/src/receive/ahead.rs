@@ -9,15 +9,18 @@
 //! a chain after it was walked changes nothing, since the ring keeps the memory that its pieces
 //! lie in.
 
+mod list;
+
 use frame::BURST_FRAMES;
 
 use crate::memory::Piece;
+use list::List;
 
 /// Most pieces that one frame may take. A chain whose pieces do not fit gives what fits.
 pub(super) const MAX_PIECES: usize = 4 * BURST_FRAMES;
 
 /// A chain that was walked: it will take a part of a frame.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Walked<Head> {
     pub(super) head: Head,
     /// Where its pieces end within `Ahead::pieces`.
@@ -31,17 +34,18 @@ pub(super) struct Walked<Head> {
 /// Chains that were walked and not filled yet, the oldest first. Never grows.
 #[derive(Debug)]
 pub(super) struct Ahead<Head> {
-    pub(super) walked: Vec<Walked<Head>>,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) walked: List<Walked<Head>>,
+    pub(super) pieces: List<Piece>,
     /// How many of `walked` were taken.
     taken: usize,
     /// Where the pieces of those end.
     pieces_taken: usize,
 }
 
-impl<Head: Copy> Ahead<Head> {
+impl<Head: Copy + Default> Ahead<Head> {
     pub(super) fn new() -> Self {
-        let (walked, pieces) = (Vec::with_capacity(MAX_PIECES), Vec::with_capacity(MAX_PIECES));
+        let walked = List::new(MAX_PIECES, Walked::default());
+        let pieces = List::new(MAX_PIECES, Piece::NONE);
         Self { walked, pieces, taken: 0, pieces_taken: 0 }
     }
 
@@ -67,9 +71,9 @@ impl<Head: Copy> Ahead<Head> {
         if !self.is_half_full() || self.taken == 0 {
             return;
         }
-        self.walked.drain(..self.taken);
-        self.pieces.drain(..self.pieces_taken);
-        for walked in &mut self.walked {
+        self.walked.remove_front(self.taken);
+        self.pieces.remove_front(self.pieces_taken);
+        for walked in self.walked.iter_mut() {
             walked.pieces_end -= self.pieces_taken;
         }
         (self.taken, self.pieces_taken) = (0, 0);
@@ -93,23 +97,51 @@ impl<Head: Copy> Ahead<Head> {
         Some((chain, &self.pieces[start..chain.pieces_end], self.pieces.get(chain.pieces_end)))
     }
 
-    /// Takes the oldest chain if it is a single piece of at least so many bytes: with that, and the
-    /// one that comes after it.
+    /// The chain that is `count` behind the oldest, if it and those before it are single pieces and its
+    /// own has at least so many bytes: with that, and the one that comes after it.
     #[inline(always)]
-    pub(super) fn take_single(
-        &mut self,
+    pub(super) fn single(
+        &self,
+        count: usize,
         least_bytes: usize,
     ) -> Option<(Head, Piece, Option<Piece>)> {
-        let Walked { head, pieces_end, .. } = *self.walked.get(self.taken)?;
-        let piece = *self.pieces.get(self.pieces_taken)?;
-        if pieces_end != self.pieces_taken + 1 || (piece.length_bytes as usize) < least_bytes {
+        let Walked { head, pieces_end, .. } = *self.walked.get(self.taken.wrapping_add(count))?;
+        let place = self.pieces_taken.wrapping_add(count);
+        let piece = *self.pieces.get(place)?;
+        if pieces_end != place.wrapping_add(1) || (piece.length_bytes as usize) < least_bytes {
             return None;
         }
-        let next = self.pieces.get(pieces_end).copied();
-        self.taken += 1;
-        self.pieces_taken = pieces_end;
+        Some((head, piece, self.pieces.get(pieces_end).copied()))
+    }
+
+    /// Notes chains that are single pieces, if there are no others: [`BURST_FRAMES`] at most. Returns how
+    /// many there were and what they hold.
+    #[inline(always)]
+    pub(super) fn set_singles(
+        &mut self,
+        singles: impl Iterator<Item = (Head, Piece)>,
+    ) -> (usize, usize) {
         self.rewind();
-        Some((head, piece, next))
+        let (mut count, mut room_bytes) = (0usize, 0usize);
+        let places = self.walked.all_places().iter_mut().zip(self.pieces.all_places());
+        for ((walked, place), (head, piece)) in places.zip(singles) {
+            let bytes = piece.length_bytes as usize;
+            count = count.wrapping_add(1);
+            room_bytes = room_bytes.wrapping_add(bytes);
+            *walked = Walked { head, pieces_end: count, room_bytes: bytes, descriptors: 1 };
+            *place = piece;
+        }
+        self.walked.set_count(count);
+        self.pieces.set_count(count);
+        (count, room_bytes)
+    }
+
+    /// Takes the oldest `count` chains, which are [single](Self::single) pieces.
+    #[inline]
+    pub(super) fn take_singles(&mut self, count: usize) {
+        self.taken += count;
+        self.pieces_taken += count;
+        self.rewind();
     }
 
     /// Starts at the front again once all chains are taken.

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+mod many;
 mod offloads;
 
 use std::sync::Arc;

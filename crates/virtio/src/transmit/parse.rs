@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code)]
 
+use std::mem;
+
 use frame::{
     Burst, DropReason, Header, Intake, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, Offload,
     SegmentRange, TAG_BYTES,
@@ -10,42 +12,59 @@ use frame::{
 
 use super::{MAX_PIECES, Taken, Transmit};
 use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
+use crate::memory::Piece;
 use crate::offload::{NetHeader, interpret};
 use crate::vring::{Position, Ring};
 
 /// Frames that the large ones of a burst may be cut into; the last large one may go beyond it. Pieces
 /// of 536 bytes, which every host takes (RFC 9293, 3.7.1), are 1,100 in [`frame::BURST_BYTES`]; a
 /// guest that asks for pieces of a byte could keep others waiting for 87,000.
-const BURST_WIRE_FRAMES: u32 = 2_048;
+pub(super) const BURST_WIRE_FRAMES: u32 = 2_048;
 
 impl<R: Ring> Transmit<R> {
-    /// Second pass: copies and parses the first bytes of each chain taken, from `first` on.
-    pub(super) fn parse_taken(&mut self, first: R::Position, burst: &mut Burst) -> usize {
-        let before = burst.frames.len();
+    /// Second pass: copies and parses the first bytes of each chain taken, from `first` on. Returns
+    /// the position behind the last one that was parsed. `wire_frames` are those that frames before
+    /// may be cut into.
+    pub(super) fn parse_taken(
+        &mut self,
+        first: R::Position,
+        mut wire_frames: u32,
+        burst: &mut Burst,
+    ) -> R::Position {
         let mut position = first;
-        let mut wire_frames = 0u32;
-        for &taken in &self.taken {
+        let (pieces, taken) = (mem::take(&mut self.pieces), mem::take(&mut self.taken));
+        for taken in &taken {
             if wire_frames >= BURST_WIRE_FRAMES {
                 break;
             }
-            match self.parse(taken, position.number(), burst) {
-                Ok(large) => wire_frames = wire_frames.saturating_add(large),
-                Err(reason) => {
-                    let net_header_bytes = self.net_header_bytes as u64;
-                    burst.dropped.count(reason);
-                    burst.dropped_bytes = burst
-                        .dropped_bytes
-                        .wrapping_add(taken.length_bytes.saturating_sub(net_header_bytes));
-                    self.out[usize::from(position.number() & self.mask)].is_complete = true;
-                }
-            }
-            let head = self.out[usize::from(position.number() & self.mask)].head;
-            position = self.chains.ring.after(position, head);
+            let first = taken.first_piece as usize;
+            let kept = (taken.piece_count as usize).min(MAX_PIECES);
+            let number = position.number();
+            let large = self.parse(*taken, &pieces[first..first + kept], number, burst);
+            wire_frames = wire_frames.saturating_add(large);
+            position = self.chains.ring.after(position, self.out_at(number).head);
         }
-        // Chains that were walked and not parsed are walked again with the next burst.
-        self.next = position;
-        self.taken.clear();
-        burst.frames.len().wrapping_sub(before)
+        (self.pieces, self.taken) = (pieces, taken);
+        position
+    }
+
+    /// Appends one frame to the burst, or drops it. Returns how many frames it may be cut into; zero
+    /// for most, of which nothing is to be done.
+    #[inline(never)]
+    pub(super) fn parse(
+        &mut self,
+        taken: Taken,
+        pieces: &[Piece],
+        number: u16,
+        burst: &mut Burst,
+    ) -> u32 {
+        self.try_parse(taken, pieces, number, burst).unwrap_or_else(|reason| {
+            let frame_bytes = taken.length_bytes.saturating_sub(self.net_header_bytes as u64);
+            burst.dropped.count(reason);
+            burst.dropped_bytes = burst.dropped_bytes.wrapping_add(frame_bytes);
+            self.out_mut(number).is_complete = true;
+            0
+        })
     }
 
     /// Notes what is left to do to a frame. A function of its own: put together with the rest it
@@ -63,10 +82,15 @@ impl<R: Ring> Transmit<R> {
         if offload.is_too_long(length_bytes) { Err(DropReason::Oversized) } else { Ok(offload) }
     }
 
-    /// Appends one frame to the burst, or says why it is dropped. Returns how many frames it may be
-    /// cut into; zero for most, of which nothing is to be done.
+    /// The same, or says why it is dropped.
     #[inline(always)]
-    fn parse(&self, taken: Taken, number: u16, burst: &mut Burst) -> Result<u32, DropReason> {
+    fn try_parse(
+        &self,
+        taken: Taken,
+        pieces: &[Piece],
+        number: u16,
+        burst: &mut Burst,
+    ) -> Result<u32, DropReason> {
         let net_header_bytes = self.net_header_bytes;
         if taken.length_bytes < net_header_bytes as u64 {
             return Err(DropReason::NetHeaderIncomplete);
@@ -77,8 +101,6 @@ impl<R: Ring> Transmit<R> {
         {
             return Err(DropReason::Oversized);
         }
-        let first = taken.first_piece as usize;
-        let pieces = &self.pieces[first..first + taken.piece_count as usize];
         let mut wire_frames = 0;
         burst.push_with(|header, offload, segments| {
             let mut net_header = [0; MAX_NET_HEADER_BYTES];

@@ -4,6 +4,7 @@
 
 mod drops;
 mod faults;
+mod mixed;
 mod notifications;
 mod offloads;
 

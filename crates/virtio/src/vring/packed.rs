@@ -21,11 +21,11 @@
 
 use std::sync::atomic::Ordering;
 
-use frame::{CACHE_LINE_BYTES, prefetch, prefetch_for_writing};
+use frame::{prefetch, prefetch_for_writing};
 
 use super::{
-    DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE, Descriptor, Position,
-    Ring, find, load_u32, load_u64, store_u16, store_u32, store_u64,
+    DESCRIPTOR_BYTES, DESCRIPTOR_INDIRECT, DESCRIPTOR_NEXT, DESCRIPTOR_WRITE, DESCRIPTORS_A_LINE,
+    Descriptor, Position, Ring, find, load_u32, load_u64, store_u16, store_u32, store_u64,
 };
 use crate::chain::Walk;
 use crate::memory::Piece;
@@ -44,10 +44,6 @@ const WRAP: u16 = 1 << 15;
 const EVENTS_ENABLED: u32 = 0;
 const EVENTS_DISABLED: u32 = 1 << 16;
 const EVENTS_AT_DESCRIPTOR: u32 = 2 << 16;
-
-/// Descriptors of a cache line.
-#[expect(clippy::cast_possible_truncation, reason = "four")]
-const DESCRIPTORS_A_LINE: u16 = (CACHE_LINE_BYTES / DESCRIPTOR_BYTES as usize) as u16;
 
 /// A packed ring in guest memory.
 #[derive(Debug)]
