@@ -180,14 +180,6 @@ impl ReceiveQueue {
         self.deliver_with(NetHeader::default(), frame)
     }
 
-    /// The same for frames one after the other, as long as each is small in parts and fits the next
-    /// buffer. Returns how many there were; what is wrong with the one behind them,
-    /// [`deliver`](Self::deliver) finds out.
-    #[inline(always)]
-    pub fn deliver_many<'a>(&mut self, frames: impl Iterator<Item = Outgoing<'a>>) -> usize {
-        either!(&mut self.0, queue => queue.deliver_simple(NetHeader::default(), frames))
-    }
-
     /// The same with a net header that says more.
     ///
     /// # Errors
@@ -199,6 +191,13 @@ impl ReceiveQueue {
         frame: &Outgoing<'_>,
     ) -> Result<(), Refusal> {
         either!(&mut self.0, queue => queue.deliver(net_header, frame))
+    }
+
+    /// As [`deliver`](Self::deliver) for frames one after the other, as long as each has few segments
+    /// and fits the next buffer. Returns how many there were; the one behind them is for `deliver`.
+    #[inline(always)]
+    pub fn deliver_many<'a>(&mut self, frames: impl Iterator<Item = Outgoing<'a>>) -> usize {
+        either!(&mut self.0, queue => queue.deliver_simple(NetHeader::default(), frames))
     }
 
     /// The same for several frames that were joined into one of `length_bytes` bytes.

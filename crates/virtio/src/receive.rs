@@ -109,10 +109,13 @@ impl<R: Ring> Receive<R> {
         let wanted = frames.min(BURST_FRAMES);
         #[expect(clippy::cast_possible_truncation, reason = "at most BURST_FRAMES")]
         self.chains.ring.prefetch_used(self.next, wanted as u16);
+        self.ahead.make_room();
         let (mut count, mut room_bytes) = self.ahead.totals();
         let mut budget = DESCRIPTOR_BUDGET;
-        if count == 0 {
-            (count, room_bytes) = self.walk_singles(wanted);
+        if count < wanted && !self.ahead.is_half_full() {
+            let (singles, single_bytes) = self.walk_singles(wanted - count);
+            count += singles;
+            room_bytes = room_bytes.saturating_add(single_bytes);
         }
         while (count < wanted || room_bytes < needed_bytes)
             && !self.ahead.is_half_full()

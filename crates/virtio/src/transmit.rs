@@ -44,14 +44,14 @@ const MAX_PIECES: usize = 128;
 /// Room for the pieces of a burst. At least one frame of [`MAX_PIECES`] always fits.
 const BURST_PIECES: usize = 4 * BURST_FRAMES;
 
-/// Most descriptors (or pieces of their buffers) walked in one call, but for the last chain's: bounds the time that a guest
-/// with long chains takes from others.
+/// Most descriptors (or pieces of their buffers) walked in one call, but for the last chain's and those
+/// of chains that are one descriptor: bounds the time that a guest with long chains takes from others.
 const DESCRIPTOR_BUDGET: u32 = 1_024;
 
 /// A chain that was walked and not yet parsed.
 #[derive(Debug, Clone, Copy)]
 struct Taken {
-    /// Its pieces within `TransmitQueue::pieces`.
+    /// Its pieces within [`Transmit::pieces`].
     first_piece: u32,
     piece_count: u32,
     /// Bytes in device-readable buffers.

@@ -97,8 +97,8 @@ impl<Head: Copy + Default> Ahead<Head> {
         Some((chain, &self.pieces[start..chain.pieces_end], self.pieces.get(chain.pieces_end)))
     }
 
-    /// The chain that is `count` behind the oldest, if it and those before it are single pieces and its
-    /// own has at least so many bytes: with that, and the one that comes after it.
+    /// The chain that is `count` behind the oldest, if it is a single piece of at least so many bytes:
+    /// with that, and the one that comes after it. To be asked only if those before it are single pieces.
     #[inline(always)]
     pub(super) fn single(
         &self,
@@ -114,25 +114,26 @@ impl<Head: Copy + Default> Ahead<Head> {
         Some((head, piece, self.pieces.get(pieces_end).copied()))
     }
 
-    /// Notes chains that are single pieces, if there are no others: [`BURST_FRAMES`] at most. Returns how
-    /// many there were and what they hold.
+    /// Adds chains that are single pieces, as many as there is room for. Returns how many there were and
+    /// what they hold.
     #[inline(always)]
-    pub(super) fn set_singles(
+    pub(super) fn add_singles(
         &mut self,
         singles: impl Iterator<Item = (Head, Piece)>,
     ) -> (usize, usize) {
-        self.rewind();
         let (mut count, mut room_bytes) = (0usize, 0usize);
-        let places = self.walked.all_places().iter_mut().zip(self.pieces.all_places());
+        let mut pieces_end = self.pieces.len();
+        let places = self.walked.unused().iter_mut().zip(self.pieces.unused());
         for ((walked, place), (head, piece)) in places.zip(singles) {
             let bytes = piece.length_bytes as usize;
             count = count.wrapping_add(1);
+            pieces_end = pieces_end.wrapping_add(1);
             room_bytes = room_bytes.wrapping_add(bytes);
-            *walked = Walked { head, pieces_end: count, room_bytes: bytes, descriptors: 1 };
+            *walked = Walked { head, pieces_end, room_bytes: bytes, descriptors: 1 };
             *place = piece;
         }
-        self.walked.set_count(count);
-        self.pieces.set_count(count);
+        self.walked.add(count);
+        self.pieces.add(count);
         (count, room_bytes)
     }
 

@@ -19,8 +19,8 @@ use crate::offload::NetHeader;
 use crate::vring::{DESCRIPTORS_A_LINE, Ring};
 
 impl<R: Ring> Receive<R> {
-    /// Walks chains as long as they are single pieces, as most are, up to `wanted`, when none is ahead.
-    /// Returns how many there were and what they hold.
+    /// Walks the next chains as long as they are single pieces, as most are, up to `wanted`. Returns how
+    /// many there were and what they hold.
     #[inline(never)]
     pub(super) fn walk_singles(&mut self, wanted: usize) -> (usize, usize) {
         if usize::from(self.seen_available) < wanted {
@@ -41,7 +41,7 @@ impl<R: Ring> Receive<R> {
             position = chains.ring.after(position, head);
             Some((head, piece))
         });
-        let (count, room_bytes) = ahead.set_singles(singles.take(most.into()));
+        let (count, room_bytes) = ahead.add_singles(singles.take(most.into()));
         *walked = position;
         #[expect(clippy::cast_possible_truncation, reason = "at most what is available")]
         let taken = count as u16;
@@ -50,7 +50,7 @@ impl<R: Ring> Receive<R> {
     }
 
     /// Delivers frames as long as they are simple and the next chain is a single piece that holds one.
-    /// Returns how many; the next one is to be delivered [by parts](Self::deliver_by_parts).
+    /// Returns how many; the next one goes [by parts](Self::deliver_by_parts), if at all.
     #[inline(never)]
     pub(crate) fn deliver_simple<'a>(
         &mut self,

@@ -1,24 +1,22 @@
 //! Chains that are a single piece with an ordinary frame of some length, as most are: taken and
 //! parsed in loops that have nothing else in them. A loop that calls for all that a guest may come up
-//! with keeps little in registers, and takes twice the instructions.
-//!
-//! What comes up in between ends the run of chains; what is found in a frame is left to the parsing
-//! of any frame.
+//! with keeps little in registers, and takes twice the instructions. What comes up in between ends the
+//! run of such chains.
 
-#![allow(unsafe_code)]
+use std::ops::RangeInclusive;
 
-use frame::{BURST_FRAMES, Burst, HEADER_BYTES, Intake, MAX_FRAME_BYTES, SegmentRange};
+use frame::{BURST_FRAMES, Burst, HEADER_BYTES, MAX_FRAME_BYTES};
 
 use super::parse::BURST_WIRE_FRAMES;
-use super::{Out, Taken, Transmit, prefetch_first};
+use super::{Out, Transmit, prefetch_first};
 use crate::chain::Wanted;
-use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
+use crate::first_bytes::MAX_NET_HEADER_BYTES;
 use crate::memory::Piece;
-use crate::offload::NetHeader;
 use crate::vring::{Position, Ring};
 
-/// Lengths of such pieces in bytes: at least what is copied, at most the longest frame.
-const LENGTHS: std::ops::RangeInclusive<u32> = {
+/// Lengths of such pieces in bytes: at least what is copied, at most so long that a burst of them is not
+/// too long.
+const LENGTHS: RangeInclusive<u32> = {
     let most = MAX_NET_HEADER_BYTES + MAX_FRAME_BYTES;
     #[expect(clippy::cast_possible_truncation, reason = "some thousands")]
     let (least, most) = ((MAX_NET_HEADER_BYTES + HEADER_BYTES) as u32, most as u32);
@@ -29,8 +27,8 @@ const LENGTHS: std::ops::RangeInclusive<u32> = {
 pub(super) type Singles = Box<[Piece; BURST_FRAMES]>;
 
 impl<R: Ring> Transmit<R> {
-    /// Takes the chains at `next`, as long as they are of this kind and up to `count`. Returns how
-    /// many there were.
+    /// First pass: takes the chains at `next`, as long as they are of this kind and up to `count`. Returns
+    /// how many there were.
     #[inline(never)]
     pub(super) fn take_singles(&mut self, count: usize) -> usize {
         let Self { chains, singles, out, mask, published, next, .. } = self;
@@ -52,8 +50,8 @@ impl<R: Ring> Transmit<R> {
         taken
     }
 
-    /// Appends the frames of so many to the burst, from the chain at `first` on. Returns the position
-    /// of the next and how many frames they may be cut into.
+    /// Second pass for so many of them, from the chain at `first` on. Returns the position behind the last
+    /// one that was parsed, and how many frames they may be cut into.
     #[inline(never)]
     pub(super) fn parse_singles(
         &mut self,
@@ -64,49 +62,16 @@ impl<R: Ring> Transmit<R> {
         let mut position = first;
         let mut wire_frames = 0u32;
         for at in 0..count {
-            let piece = self.singles[at];
-            let number = position.number();
-            if !self.parse_plain(piece, number, burst) {
-                if wire_frames >= BURST_WIRE_FRAMES {
-                    break;
-                }
-                let length_bytes = piece.length_bytes.into();
-                let taken = Taken { first_piece: 0, piece_count: 1, length_bytes };
-                let large = self.parse(taken, &[piece], number, burst);
-                wire_frames = wire_frames.saturating_add(large);
+            if wire_frames >= BURST_WIRE_FRAMES {
+                break;
             }
+            let piece = self.singles[at];
+            let (length_bytes, number) = (piece.length_bytes.into(), position.number());
+            let pieces = std::slice::from_ref(&piece);
+            let large = self.parse::<true>(pieces, length_bytes, number, burst);
+            wire_frames = wire_frames.saturating_add(large);
             position = self.chains.ring.after(position, self.out_at(number).head);
         }
         (position, wire_frames)
-    }
-
-    /// Appends a frame of which nothing is left to do; false if it is another, and nothing was done.
-    #[inline(always)]
-    fn parse_plain(&self, piece: Piece, number: u16, burst: &mut Burst) -> bool {
-        let net_header_bytes = self.net_header_bytes.min(MAX_NET_HEADER_BYTES);
-        let pushed = burst.push_with(|header, _, segments| {
-            let mut net_header = [0; MAX_NET_HEADER_BYTES];
-            let pieces = std::slice::from_ref(&piece);
-            // SAFETY: the piece is this queue's, which holds its memory map.
-            let copy = |first: &mut _| unsafe {
-                copy_first(pieces, net_header_bytes, &mut net_header, first)
-            };
-            header.read(copy).map_err(drop)?;
-            if !NetHeader::from_bytes(&net_header).is_plain() {
-                return Err(());
-            }
-            let skip = net_header_bytes + HEADER_BYTES;
-            #[expect(clippy::cast_possible_truncation, reason = "at most HEADER_BYTES each")]
-            let (skipped, copied) = (skip as u32, header.length_bytes() as u32);
-            let left = piece.length_bytes - skipped;
-            #[expect(clippy::cast_possible_truncation, reason = "a burst has few segments")]
-            let start = segments.len() as u32;
-            // SAFETY: this queue holds the memory map of its pieces while the frame is out, and
-            // `drop` leaks it rather than let it go too early.
-            unsafe { push_segments(pieces, skip, segments) };
-            let segments = SegmentRange { start, count: (left > 0).into() };
-            Ok(Intake { segments, length_bytes: copied + left, token: number.into() })
-        });
-        pushed.is_ok()
     }
 }

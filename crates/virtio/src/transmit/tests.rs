@@ -185,13 +185,24 @@ fn buffer_across_touching_regions_arrives_whole(ring: Features) {
 #[test]
 fn legacy_header_of_ten_bytes_is_taken_off() {
     let mut guest = guest_of(TestMemory::new(0x10_0000), 4, Features::NONE);
-    guest.memory.write(guest.buffer + 10, &frame_of(60));
-    guest.driver.describe(0, Buffer::readable(guest.buffer, 70));
+    // The first one is walked as any chain, the others are taken as most.
+    for length in [60, 66, 67, 1_514, MAX_FRAME_BYTES] {
+        guest.memory.write(guest.buffer + 10, &frame_of(length));
+        let buffer = Buffer::readable(guest.buffer, u32::try_from(10 + length).unwrap());
+        guest.driver.describe(0, buffer);
+        guest.driver.make_available(0);
+
+        guest.receive().unwrap();
+
+        assert_eq!(guest.bytes_of(&guest.burst.frames[0]), frame_of(length));
+        guest.queue.complete_burst();
+        guest.queue.release();
+    }
+    let one_too_long = u32::try_from(10 + MAX_FRAME_BYTES + 1).unwrap();
+    guest.driver.describe(0, Buffer::readable(guest.buffer, one_too_long));
     guest.driver.make_available(0);
-
-    guest.receive().unwrap();
-
-    assert_eq!(guest.bytes_of(&guest.burst.frames[0]), frame_of(60));
+    assert_eq!(guest.receive(), Ok(0));
+    assert_eq!(guest.burst.dropped.of(DropReason::Oversized), 1);
 }
 
 fn tag_is_taken_out_of_the_frame(ring: Features) {

@@ -41,16 +41,16 @@ impl<T: Copy> List<T> {
         self.count -= count;
     }
 
-    /// Its places, used or not, to be filled from the front.
+    /// The places behind the last thing, to be filled from the front.
     #[inline]
-    pub(crate) const fn all_places(&mut self) -> &mut [T] {
-        &mut self.places
+    pub(crate) fn unused(&mut self) -> &mut [T] {
+        &mut self.places[self.count..]
     }
 
-    /// Says how many places are used now, from the front.
+    /// Adds what was put into the first `count` of these.
     #[inline]
-    pub(crate) fn set_count(&mut self, count: usize) {
-        self.count = count.min(self.places.len());
+    pub(crate) fn add(&mut self, count: usize) {
+        self.count = self.count.saturating_add(count).min(self.places.len());
     }
 }
 

@@ -116,7 +116,26 @@ fn chain_of_several_buffers_among_single_ones_is_filled_in_its_turn(ring: Featur
     assert_eq!(guest.buffer_bytes(3, 74)[12..], frames[2].0);
 }
 
+fn chains_that_are_left_over_come_first(ring: Features) {
+    let mut guest = guest(ring | MERGEABLE);
+    find_memory(&mut guest);
+    guest.offer(&[200, 200, 200, 200, 200]);
+    let frames = frames(&[(60, 1), (61, 1), (62, 1), (63, 1), (64, 1)]);
+
+    guest.queue.prepare(2, 0);
+    assert_eq!(deliver_many(&mut guest, &frames[..1]), 1);
+    guest.queue.prepare(4, 0);
+    assert_eq!(deliver_many(&mut guest, &frames[1..]), 4);
+    guest.queue.release();
+
+    assert_eq!(arrived(&mut guest), [(0, 72), (1, 73), (2, 74), (3, 75), (4, 76)]);
+    for (number, (bytes, _)) in (0..).zip(&frames) {
+        assert_eq!(guest.buffer_bytes(number, 12 + bytes.len())[12..], *bytes);
+    }
+}
+
 over_both_rings! {
+    chains_that_are_left_over_come_first,
     frames_are_delivered_in_their_order_each_into_a_buffer,
     frame_that_is_not_simple_or_does_not_fit_ends_them,
     chain_of_several_buffers_among_single_ones_is_filled_in_its_turn,
