@@ -129,7 +129,7 @@ impl<R: Ring> Transmit<R> {
         let outcome =
             if singles == count { Ok(()) } else { self.take_chains(count, singles, burst) };
         let (mut position, wire_frames) = self.parse_singles(first, singles, burst);
-        if position == behind && !self.taken.is_empty() {
+        if position == behind {
             position = self.parse_taken(behind, wire_frames, burst);
         }
         self.taken.clear();
@@ -190,7 +190,7 @@ impl<R: Ring> Transmit<R> {
     fn take_chain(&mut self) -> Result<Option<u32>, QueueFault> {
         let first = self.pieces.len();
         let pieces = &mut self.pieces;
-        // Pieces past the limit are counted and not kept: `parse` drops the frame.
+        // Pieces past the limit are counted and not kept: `parse_taken` drops the frame.
         let mut piece_count = 0u32;
         let walked =
             self.chains.walk(self.published, self.next, Wanted::Readable, &mut |piece: Piece| {

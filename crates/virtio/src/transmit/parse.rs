@@ -38,13 +38,13 @@ impl<R: Ring> Transmit<R> {
             if wire_frames >= BURST_WIRE_FRAMES {
                 break;
             }
-            let first = first_piece as usize;
+            let (first, count) = (first_piece as usize, piece_count as usize);
             let number = position.number();
-            let large = match pieces.get(first..first + piece_count as usize) {
-                Some(pieces) if pieces.len() <= MAX_PIECES => {
-                    self.parse::<false>(pieces, length_bytes, number, burst)
-                }
-                _ => self.drop_one(DropReason::Oversized, length_bytes, number, burst),
+            let large = if count > MAX_PIECES {
+                self.drop_one(DropReason::Oversized, length_bytes, number, burst)
+            } else {
+                let own = &pieces[first..first + count];
+                self.parse::<false>(own, length_bytes, number, burst)
             };
             wire_frames = wire_frames.saturating_add(large);
             position = self.chains.ring.after(position, self.out_at(number).head);
