@@ -108,6 +108,7 @@ impl PollThread {
     ///
     /// Frames come in trains: one with the addresses and the tag of the one before it goes the same
     /// way, for nothing that the decision depends on changes within a burst.
+    #[inline(never)]
     fn admit(&mut self, index: u16) -> (Admitted, u64) {
         let Self { queues, ports, work, .. } = self;
         let mut admitted = Admitted::default();
@@ -117,25 +118,27 @@ impl PollThread {
         let port = ports.get(usize::from(queue.port.slot)).and_then(Option::as_deref);
         let steering = port.filter(|port| port.id == queue.port).map(|port| &port.steering);
         let steering = steering.filter(|steering| steering.has_several_pairs());
-        let mut before: Option<Way> = None;
+        let mut before = Way::NONE;
         let bits = std::iter::successors(Some(1u64), |bit| Some(bit.wrapping_shl(1)));
         for (frame, bit) in work.burst.frames.iter().zip(bits) {
-            bytes += u64::from(frame.length_bytes);
+            bytes = bytes.wrapping_add(frame.length_bytes.into());
             if frame.length_bytes > limit_bytes && frame.piece_bytes() > limit_bytes {
                 work.drops.count(DropReason::Oversized);
                 continue;
             }
-            if discards {
-                work.drops.count(DropReason::QueueDisabled);
-                continue;
-            }
-            if let Some(steering) = steering {
-                steering.sent_from(frame.header.flow_hash(), queue.pair);
-            }
-            let way = Some(frame.header.way());
+            let way = frame.header.way();
             admitted.frames |= bit;
             admitted.leaders |= if way == before { 0 } else { bit };
             before = way;
+        }
+        if discards {
+            work.drops.count_all(DropReason::QueueDisabled, admitted.frames.count_ones());
+            admitted = Admitted::default();
+        }
+        if let Some(steering) = steering {
+            for at in SetBits(admitted.frames) {
+                steering.sent_from(work.burst.frames[at].header.flow_hash(), queue.pair);
+            }
         }
         (admitted, bytes)
     }

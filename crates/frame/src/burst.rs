@@ -124,6 +124,12 @@ impl Frames {
         *self.next_place() = frame;
     }
 
+    /// The places behind the last frame, to be written over from the front.
+    #[inline]
+    fn unused(&mut self) -> &mut [Frame] {
+        &mut self.places[self.count..]
+    }
+
     /// Adds a frame that is any, to be written over.
     #[inline]
     fn next_place(&mut self) -> &mut Frame {
@@ -220,6 +226,34 @@ impl Burst {
         }
     }
 
+    /// Adds a frame of each of these things, up to the first that `read` says nothing of, or as many as
+    /// there is room for. Of these frames nothing is left to do, and their payload is one segment, which
+    /// may be empty. `read` puts a frame's header into its place, where another may be, and returns length
+    /// in bytes and token. Returns how many frames there were.
+    #[inline(always)]
+    pub fn push_plain<T>(
+        &mut self,
+        things: &[T],
+        mut read: impl FnMut(&T, &mut Header) -> Option<(u32, u64)>,
+        payload: impl Fn(&T) -> Segment,
+    ) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "at most the pieces of a burst")]
+        let mut start = self.segments.len() as u32;
+        let mut count = 0;
+        for (frame, thing) in self.frames.unused().iter_mut().zip(things) {
+            let Some((length_bytes, token)) = read(thing, &mut frame.header) else { break };
+            let has_payload = length_bytes as usize > frame.header.length_bytes();
+            (frame.offload, frame.wire) = (Offload::NONE, None);
+            frame.segments = SegmentRange { start, count: has_payload.into() };
+            (frame.length_bytes, frame.token) = (length_bytes, token);
+            start = start.wrapping_add(1);
+            count += 1;
+        }
+        self.frames.count += count;
+        self.segments.extend(things[..count].iter().map(payload));
+        count
+    }
+
     /// The payload of one of its frames.
     #[must_use]
     #[inline]
@@ -231,6 +265,7 @@ impl Burst {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::tests::segment;
     use crate::{Checksum, DropReason};
 
     /// Reads a frame of 14 bytes.
@@ -262,6 +297,39 @@ mod tests {
         let frame = &burst.frames[0];
         assert_eq!((frame.offload, frame.wire, frame.token), (Offload::NONE, None, 3));
         assert_eq!(frame.header.untagged(), [7; 14]);
+    }
+
+    #[test]
+    fn plain_frames_have_their_own_payload_and_nothing_of_those_before() {
+        let mut burst = Burst::new();
+        let mut before = Frame { wire: Some(9), ..Frame::EMPTY };
+        before.offload.checksum = Checksum::Partial { start: 34, offset: 16 };
+        for _ in 0..4 {
+            burst.frames.push(before);
+        }
+        burst.clear();
+        let bytes = [1; 60];
+        burst.segments.push(segment(&bytes));
+        let payloads: Vec<&[u8]> = vec![&bytes[..30], &[], &bytes[..20], &bytes[..10]];
+
+        let count = burst.push_plain(
+            &payloads,
+            |payload, header| {
+                read(header).unwrap();
+                let length = segment(payload).length_bytes();
+                (length != 10).then_some((14 + length, length.into()))
+            },
+            |payload| segment(payload),
+        );
+
+        assert_eq!((count, burst.frames.len(), burst.segments.len()), (3, 3, 4));
+        for (frame, length) in burst.frames.iter().zip([30, 0, 20]) {
+            let lengths: Vec<u32> =
+                burst.segments_of(frame).iter().map(Segment::length_bytes).collect();
+            assert_eq!(lengths, if length == 0 { vec![] } else { vec![length] });
+            assert_eq!((frame.length_bytes, frame.token), (14 + length, length.into()));
+            assert_eq!((frame.offload, frame.wire), (Offload::NONE, None));
+        }
     }
 
     #[test]

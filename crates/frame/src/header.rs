@@ -44,6 +44,11 @@ pub struct Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way(u64, u64);
 
+impl Way {
+    /// That of no frame.
+    pub const NONE: Self = Self(0, u64::MAX);
+}
+
 impl Header {
     /// No frame's header: 14 zero bytes.
     pub const EMPTY: Self = Self { bytes: [0; HEADER_BYTES], start: 0, end: 14, tag: None };
@@ -280,6 +285,16 @@ mod tests {
 
         assert_eq!(header.tag(), None);
         assert_eq!(header.ether_type(), 0x88a8);
+    }
+
+    #[test]
+    fn no_frame_goes_the_way_of_none() {
+        let zeros = Header::parse(&[0; 14]).unwrap();
+        let mut ones = [0xff; 18];
+        ones[12..14].copy_from_slice(&[0x81, 0x00]);
+
+        assert_ne!(zeros.way(), Way::NONE);
+        assert_ne!(Header::parse(&ones).unwrap().way(), Way::NONE);
     }
 
     #[test]

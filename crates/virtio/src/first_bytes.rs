@@ -35,17 +35,34 @@ pub(crate) unsafe fn copy_first(
         && piece.length_bytes as usize >= MAX_NET_HEADER_BYTES + HEADER_BYTES
     {
         // As most frames lie: nothing to be cut, and no loop.
-        let from = piece.host.0.cast_const();
-        // SAFETY: the piece has as many readable bytes as both together, by `Translator::translate`;
-        // private memory does not overlap the guest's.
-        unsafe { ptr::copy_nonoverlapping(from, net_header.as_mut_ptr(), MAX_NET_HEADER_BYTES) };
-        let from = from.wrapping_add(net_header_bytes.min(MAX_NET_HEADER_BYTES));
-        // SAFETY: as above; `HEADER_BYTES` are left behind the net header, however long it is.
-        unsafe { ptr::copy_nonoverlapping(from, first.as_mut_ptr(), HEADER_BYTES) };
+        let net_header_bytes = net_header_bytes.min(MAX_NET_HEADER_BYTES);
+        // SAFETY: the caller's promise; the piece is as long as that.
+        unsafe { copy_first_of_one(piece, net_header_bytes, net_header, first) };
         return HEADER_BYTES;
     }
     // SAFETY: the caller's promise.
     unsafe { copy_first_of_parts(pieces, net_header_bytes, net_header, first) }
+}
+
+/// The same of a piece that holds all of it.
+///
+/// # Safety
+///
+/// As [`copy_first`], and the piece has `net_header_bytes` and [`HEADER_BYTES`].
+#[inline(always)]
+pub(crate) unsafe fn copy_first_of_one(
+    piece: &Piece,
+    net_header_bytes: usize,
+    net_header: &mut [u8; MAX_NET_HEADER_BYTES],
+    first: &mut [u8; HEADER_BYTES],
+) {
+    let from = piece.host.0.cast_const();
+    // SAFETY: the piece has as many readable bytes, by `Translator::translate` and the caller's promise:
+    // `HEADER_BYTES` are more. Private memory does not overlap the guest's.
+    unsafe { ptr::copy_nonoverlapping(from, net_header.as_mut_ptr(), MAX_NET_HEADER_BYTES) };
+    let from = from.wrapping_add(net_header_bytes);
+    // SAFETY: as above; `HEADER_BYTES` are left behind the net header.
+    unsafe { ptr::copy_nonoverlapping(from, first.as_mut_ptr(), HEADER_BYTES) };
 }
 
 /// The same however the front is cut.
@@ -134,12 +151,24 @@ pub(crate) unsafe fn push_segments(pieces: &[Piece], skip: usize, segments: &mut
             skip -= length;
             continue;
         }
-        let start = piece.host.0.wrapping_add(skip).cast_const();
-        #[expect(clippy::cast_possible_truncation, reason = "less than the piece's length")]
-        let left = (length - skip) as u32;
-        // SAFETY: inside the piece, which is mapped as long as the memory map, and that lives
-        // long enough by the caller's promise.
-        segments.push(unsafe { Segment::new(start, left) });
+        // SAFETY: the caller's promise.
+        segments.push(unsafe { behind(piece, skip) });
         skip = 0;
     }
+}
+
+/// What lies behind the first `skip` bytes of a piece: nothing if it is shorter.
+///
+/// # Safety
+///
+/// As [`push_segments`].
+#[inline(always)]
+pub(crate) unsafe fn behind(piece: &Piece, skip: usize) -> Segment {
+    let length = piece.length_bytes as usize;
+    let skip = skip.min(length);
+    #[expect(clippy::cast_possible_truncation, reason = "at most the piece's length")]
+    let left = (length - skip) as u32;
+    // SAFETY: inside the piece, which is mapped as long as the memory map, and that lives long
+    // enough by the caller's promise.
+    unsafe { Segment::new(piece.host.0.wrapping_add(skip).cast_const(), left) }
 }

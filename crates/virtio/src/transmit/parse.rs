@@ -4,14 +4,17 @@
 #![allow(unsafe_code)]
 
 use std::mem;
+use std::ops::Range;
 
 use frame::{
-    Burst, DropReason, Header, Intake, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES, Offload,
-    SegmentRange, TAG_BYTES,
+    Burst, DropReason, HEADER_BYTES, Header, Intake, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES,
+    Offload, SegmentRange, TAG_BYTES,
 };
 
 use super::{MAX_PIECES, Taken, Transmit};
-use crate::first_bytes::{MAX_NET_HEADER_BYTES, copy_first, push_segments};
+use crate::first_bytes::{
+    MAX_NET_HEADER_BYTES, behind, copy_first, copy_first_of_one, push_segments,
+};
 use crate::memory::Piece;
 use crate::offload::{NetHeader, interpret};
 use crate::vring::{Position, Ring};
@@ -51,6 +54,44 @@ impl<R: Ring> Transmit<R> {
         }
         (self.pieces, self.taken) = (pieces, taken);
         position
+    }
+
+    /// Second pass for those of these single pieces, the first of which is the chain at `position`, that
+    /// are whole frames of which nothing is to be done, as most are, in a loop of its own: up to the first
+    /// that is not. Returns the position behind them, and how many there were.
+    #[inline(never)]
+    pub(super) fn parse_plain(
+        &self,
+        mut position: R::Position,
+        range: Range<usize>,
+        burst: &mut Burst,
+    ) -> (R::Position, usize) {
+        let net_header_bytes = self.net_header_bytes.min(MAX_NET_HEADER_BYTES);
+        let copied_bytes = net_header_bytes + HEADER_BYTES;
+        let read = |piece: &Piece, header: &mut Header| {
+            let behind_bytes = (piece.length_bytes as usize).checked_sub(copied_bytes)?;
+            let mut net_header = [0; MAX_NET_HEADER_BYTES];
+            let copy = |first: &mut _| {
+                // SAFETY: the piece is this queue's, which holds its memory map, and was found long
+                // enough.
+                unsafe { copy_first_of_one(piece, net_header_bytes, &mut net_header, first) };
+                HEADER_BYTES
+            };
+            header.read(copy).ok()?;
+            let length_bytes = header.length_bytes().wrapping_add(behind_bytes);
+            if !NetHeader::from_bytes(&net_header).is_plain() || length_bytes > MAX_FRAME_BYTES {
+                return None;
+            }
+            let number = position.number();
+            position = self.chains.ring.after(position, self.out_at(number).head);
+            #[expect(clippy::cast_possible_truncation, reason = "checked against the longest")]
+            Some((length_bytes as u32, u64::from(number)))
+        };
+        // SAFETY: this queue holds the memory map of its pieces while the frame is out, and `drop`
+        // leaks it rather than let it go too early.
+        let payload = |piece: &Piece| unsafe { behind(piece, copied_bytes) };
+        let count = burst.push_plain(&self.singles[range], read, payload);
+        (position, count)
     }
 
     /// Appends the frame in these pieces, of so many bytes together, to the burst, or drops it. Returns

@@ -59,18 +59,18 @@ impl<R: Ring> Transmit<R> {
         count: usize,
         burst: &mut Burst,
     ) -> (R::Position, u32) {
-        let mut position = first;
-        let mut wire_frames = 0u32;
-        for at in 0..count {
-            if wire_frames >= BURST_WIRE_FRAMES {
-                break;
-            }
-            let piece = self.singles[at];
+        let (mut position, mut wire_frames, mut at) = (first, 0u32, 0);
+        while at < count && wire_frames < BURST_WIRE_FRAMES {
+            let plain;
+            (position, plain) = self.parse_plain(position, at..count, burst);
+            at += plain;
+            let Some(piece) = self.singles[..count].get(at).copied() else { break };
             let (length_bytes, number) = (piece.length_bytes.into(), position.number());
             let pieces = std::slice::from_ref(&piece);
             let large = self.parse::<true>(pieces, length_bytes, number, burst);
             wire_frames = wire_frames.saturating_add(large);
             position = self.chains.ring.after(position, self.out_at(number).head);
+            at += 1;
         }
         (position, wire_frames)
     }
