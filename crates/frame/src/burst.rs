@@ -124,10 +124,14 @@ impl Frames {
         *self.next_place() = frame;
     }
 
-    /// The places behind the last frame, to be written over from the front.
+    /// So many places behind the last frame, to be written over from the front.
     #[inline]
-    fn unused(&mut self) -> &mut [Frame] {
-        &mut self.places[self.count..]
+    fn room_for(&mut self, count: usize) -> &mut [Frame] {
+        let end = self.count + count;
+        if end > self.places.len() {
+            self.places.resize(end, Frame::EMPTY);
+        }
+        &mut self.places[self.count..end]
     }
 
     /// Adds a frame that is any, to be written over.
@@ -226,32 +230,43 @@ impl Burst {
         }
     }
 
-    /// Adds a frame of each of these things, up to the first that `read` says nothing of, or as many as
-    /// there is room for. Of these frames nothing is left to do, and their payload is one segment, which
-    /// may be empty. `read` puts a frame's header into its place, where another may be, and returns length
-    /// in bytes and token. Returns how many frames there were.
+    /// Adds a frame of each of these things, up to the first that `read` refuses. `read` puts a frame's
+    /// header into its place, where another may be, says if something is left to do to it, and returns its
+    /// length in bytes and its token. What is longer than the header has its `payload` in one segment.
+    /// [`Frame::wire`] is none until somebody sets it.
+    ///
+    /// Returns how many frames there were, and why there are no more if it was refused.
     #[inline(always)]
-    pub fn push_plain<T>(
+    pub fn push_many<T, E>(
         &mut self,
         things: &[T],
-        mut read: impl FnMut(&T, &mut Header) -> Option<(u32, u64)>,
+        mut read: impl FnMut(&T, &mut Header, &mut Offload) -> Result<(u32, u64), E>,
         payload: impl Fn(&T) -> Segment,
-    ) -> usize {
+    ) -> (usize, Option<E>) {
         #[expect(clippy::cast_possible_truncation, reason = "at most the pieces of a burst")]
         let mut start = self.segments.len() as u32;
-        let mut count = 0;
-        for (frame, thing) in self.frames.unused().iter_mut().zip(things) {
-            let Some((length_bytes, token)) = read(thing, &mut frame.header) else { break };
-            let has_payload = length_bytes as usize > frame.header.length_bytes();
+        let (mut count, mut refusal) = (0, None);
+        for (frame, thing) in self.frames.room_for(things.len()).iter_mut().zip(things) {
             (frame.offload, frame.wire) = (Offload::NONE, None);
+            match read(thing, &mut frame.header, &mut frame.offload) {
+                Ok((length_bytes, token)) => {
+                    (frame.length_bytes, frame.token) = (length_bytes, token);
+                }
+                Err(error) => {
+                    refusal = Some(error);
+                    break;
+                }
+            }
+            // The segments are added below: one for each frame, of which those without payload say
+            // nothing.
+            let has_payload = frame.length_bytes as usize > frame.header.length_bytes();
             frame.segments = SegmentRange { start, count: has_payload.into() };
-            (frame.length_bytes, frame.token) = (length_bytes, token);
             start = start.wrapping_add(1);
             count += 1;
         }
         self.frames.count += count;
         self.segments.extend(things[..count].iter().map(payload));
-        count
+        (count, refusal)
     }
 
     /// The payload of one of its frames.
@@ -300,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_frames_have_their_own_payload_and_nothing_of_those_before() {
+    fn many_frames_have_their_own_payload_and_nothing_of_those_before() {
         let mut burst = Burst::new();
         let mut before = Frame { wire: Some(9), ..Frame::EMPTY };
         before.offload.checksum = Checksum::Partial { start: 34, offset: 16 };
@@ -312,16 +327,17 @@ mod tests {
         burst.segments.push(segment(&bytes));
         let payloads: Vec<&[u8]> = vec![&bytes[..30], &[], &bytes[..20], &bytes[..10]];
 
-        let count = burst.push_plain(
+        let (count, refusal) = burst.push_many(
             &payloads,
-            |payload, header| {
-                read(header).unwrap();
+            |payload, header, _| {
+                read(header)?;
                 let length = segment(payload).length_bytes();
-                (length != 10).then_some((14 + length, length.into()))
+                if length == 10 { Err(DropReason::Runt) } else { Ok((14 + length, length.into())) }
             },
             |payload| segment(payload),
         );
 
+        assert_eq!(refusal, Some(DropReason::Runt));
         assert_eq!((count, burst.frames.len(), burst.segments.len()), (3, 3, 4));
         for (frame, length) in burst.frames.iter().zip([30, 0, 20]) {
             let lengths: Vec<u32> =

@@ -57,8 +57,9 @@ pub(crate) unsafe fn copy_first_of_one(
     first: &mut [u8; HEADER_BYTES],
 ) {
     let from = piece.host.0.cast_const();
-    // SAFETY: the piece has as many readable bytes, by `Translator::translate` and the caller's promise:
-    // `HEADER_BYTES` are more. Private memory does not overlap the guest's.
+    const { assert!(MAX_NET_HEADER_BYTES <= HEADER_BYTES) };
+    // SAFETY: the piece has as many readable bytes, by the caller's promise and the assertion. Private
+    // memory does not overlap the guest's.
     unsafe { ptr::copy_nonoverlapping(from, net_header.as_mut_ptr(), MAX_NET_HEADER_BYTES) };
     let from = from.wrapping_add(net_header_bytes);
     // SAFETY: as above; `HEADER_BYTES` are left behind the net header.

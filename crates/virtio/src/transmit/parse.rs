@@ -4,7 +4,6 @@
 #![allow(unsafe_code)]
 
 use std::mem;
-use std::ops::Range;
 
 use frame::{
     Burst, DropReason, HEADER_BYTES, Header, Intake, MAX_FRAME_BYTES, MAX_LARGE_FRAME_BYTES,
@@ -22,7 +21,7 @@ use crate::vring::{Position, Ring};
 /// Frames that the large ones of a burst may be cut into; the last large one may go beyond it. Pieces
 /// of 536 bytes, which every host takes (RFC 9293, 3.7.1), are 1,100 in [`frame::BURST_BYTES`]; a
 /// guest that asks for pieces of a byte could keep others waiting for 87,000.
-pub(super) const BURST_WIRE_FRAMES: u32 = 2_048;
+const BURST_WIRE_FRAMES: u32 = 2_048;
 
 impl<R: Ring> Transmit<R> {
     /// Second pass: copies and parses the first bytes of each chain in `taken`, from `first` on. Returns
@@ -47,69 +46,70 @@ impl<R: Ring> Transmit<R> {
                 self.drop_one(DropReason::Oversized, length_bytes, number, burst)
             } else {
                 let own = &pieces[first..first + count];
-                self.parse::<false>(own, length_bytes, number, burst)
+                self.parse(own, length_bytes, number, burst)
+                    .unwrap_or_else(|reason| self.drop_one(reason, length_bytes, number, burst))
             };
             wire_frames = wire_frames.saturating_add(large);
-            position = self.chains.ring.after(position, self.out_at(number).head);
+            position = self.position_behind(position);
         }
         (self.pieces, self.taken) = (pieces, taken);
         position
     }
 
-    /// Second pass for those of these single pieces, the first of which is the chain at `position`, that
-    /// are whole frames of which nothing is to be done, as most are, in a loop of its own: up to the first
-    /// that is not. Returns the position behind them, and how many there were.
+    /// Second pass for the first `count` single pieces, from the chain at `first` on, in a loop of its own.
+    /// Returns the position behind the last one that was parsed, and how many frames they may be cut into.
     #[inline(never)]
-    pub(super) fn parse_plain(
-        &self,
-        mut position: R::Position,
-        range: Range<usize>,
+    pub(super) fn parse_singles(
+        &mut self,
+        first: R::Position,
+        count: usize,
         burst: &mut Burst,
-    ) -> (R::Position, usize) {
+    ) -> (R::Position, u32) {
+        let (mut position, mut wire_frames, mut at) = (first, 0u32, 0);
         let net_header_bytes = self.net_header_bytes.min(MAX_NET_HEADER_BYTES);
         let copied_bytes = net_header_bytes + HEADER_BYTES;
-        let read = |piece: &Piece, header: &mut Header| {
-            let behind_bytes = (piece.length_bytes as usize).checked_sub(copied_bytes)?;
-            let mut net_header = [0; MAX_NET_HEADER_BYTES];
-            let copy = |first: &mut _| {
-                // SAFETY: the piece is this queue's, which holds its memory map, and was found long
-                // enough.
-                unsafe { copy_first_of_one(piece, net_header_bytes, &mut net_header, first) };
-                HEADER_BYTES
-            };
-            header.read(copy).ok()?;
-            let length_bytes = header.length_bytes().wrapping_add(behind_bytes);
-            if !NetHeader::from_bytes(&net_header).is_plain() || length_bytes > MAX_FRAME_BYTES {
-                return None;
-            }
-            let number = position.number();
-            position = self.chains.ring.after(position, self.out_at(number).head);
-            #[expect(clippy::cast_possible_truncation, reason = "checked against the longest")]
-            Some((length_bytes as u32, u64::from(number)))
-        };
         // SAFETY: this queue holds the memory map of its pieces while the frame is out, and `drop`
         // leaks it rather than let it go too early.
         let payload = |piece: &Piece| unsafe { behind(piece, copied_bytes) };
-        let count = burst.push_plain(&self.singles[range], read, payload);
-        (position, count)
+        loop {
+            let read = |piece: &Piece, header: &mut Header, offload: &mut Offload| {
+                if wire_frames >= BURST_WIRE_FRAMES {
+                    return Err(None);
+                }
+                if (piece.length_bytes as usize) < copied_bytes {
+                    // None that was taken for a single piece.
+                    return Err(Some(DropReason::Runt));
+                }
+                let mut net_header = [0; MAX_NET_HEADER_BYTES];
+                let copy = |first: &mut _| {
+                    // SAFETY: the piece is this queue's, which holds its memory map, and long enough.
+                    unsafe { copy_first_of_one(piece, net_header_bytes, &mut net_header, first) };
+                    HEADER_BYTES
+                };
+                header.read(copy)?;
+                #[expect(clippy::cast_possible_truncation, reason = "12 at most")]
+                let frame_bytes = piece.length_bytes.wrapping_sub(net_header_bytes as u32);
+                let (length_bytes, large) =
+                    self.judge(&net_header, frame_bytes, header, offload)?;
+                wire_frames = wire_frames.saturating_add(large);
+                let token = position.number().into();
+                position = self.position_behind(position);
+                Ok((length_bytes, token))
+            };
+            let (parsed, refusal) = burst.push_many(&self.singles[at..count], read, payload);
+            at += parsed;
+            let Some(Some(reason)) = refusal else { return (position, wire_frames) };
+            let length_bytes = self.singles[at].length_bytes.into();
+            self.drop_one(reason, length_bytes, position.number(), burst);
+            position = self.position_behind(position);
+            at += 1;
+        }
     }
 
-    /// Appends the frame in these pieces, of so many bytes together, to the burst, or drops it. Returns
-    /// how many frames it may be cut into; zero for most, of which nothing is to be done.
-    ///
-    /// There is one of it for each loop: put together with that, it takes half the instructions.
+    /// The position behind a chain that was taken.
     #[inline(always)]
-    pub(super) fn parse<const IS_SINGLE: bool>(
-        &mut self,
-        pieces: &[Piece],
-        length_bytes: u64,
-        number: u16,
-        burst: &mut Burst,
-    ) -> u32 {
-        match self.try_parse::<IS_SINGLE>(pieces, length_bytes, number, burst) {
-            Ok(wire_frames) => wire_frames,
-            Err(reason) => self.drop_one(reason, length_bytes, number, burst),
-        }
+    fn position_behind(&self, position: R::Position) -> R::Position {
+        self.chains.ring.after(position, self.out_at(position.number()).head)
     }
 
     /// Drops the frame of a chain of so many bytes. Returns zero, as for any that is not to be cut.
@@ -144,9 +144,32 @@ impl<R: Ring> Transmit<R> {
         if offload.is_too_long(length_bytes) { Err(DropReason::Oversized) } else { Ok(offload) }
     }
 
-    /// The same, or says why it is dropped.
+    /// Length without tag of a frame of so many bytes whose header was read, and how many frames it may be
+    /// cut into: zero for most, of which nothing is to be done. Notes what is.
     #[inline(always)]
-    fn try_parse<const IS_SINGLE: bool>(
+    fn judge(
+        &self,
+        net_header: &[u8; MAX_NET_HEADER_BYTES],
+        frame_bytes: u32,
+        header: &Header,
+        offload: &mut Offload,
+    ) -> Result<(u32, u32), DropReason> {
+        #[expect(clippy::cast_possible_truncation, reason = "four at most")]
+        let tag_bytes = (header.taken_bytes() - header.length_bytes()) as u32;
+        let length_bytes = frame_bytes - tag_bytes;
+        if NetHeader::from_bytes(net_header).is_plain() {
+            if length_bytes as usize > MAX_FRAME_BYTES {
+                return Err(DropReason::Oversized);
+            }
+            return Ok((length_bytes, 0));
+        }
+        *offload = self.interpret(net_header, length_bytes as usize, header)?;
+        Ok((length_bytes, offload.most_wire_frames(length_bytes)))
+    }
+
+    /// Appends the frame in these pieces, of so many bytes together, to the burst, or says why it is
+    /// dropped. Returns how many frames it may be cut into.
+    fn parse(
         &self,
         pieces: &[Piece],
         length_bytes: u64,
@@ -154,10 +177,9 @@ impl<R: Ring> Transmit<R> {
         burst: &mut Burst,
     ) -> Result<u32, DropReason> {
         let net_header_bytes = self.net_header_bytes;
-        if length_bytes < net_header_bytes as u64 {
+        let Some(frame_bytes) = length_bytes.checked_sub(net_header_bytes as u64) else {
             return Err(DropReason::NetHeaderIncomplete);
-        }
-        let frame_bytes = length_bytes - net_header_bytes as u64;
+        };
         if frame_bytes > (MAX_LARGE_FRAME_BYTES + TAG_BYTES) as u64 {
             return Err(DropReason::Oversized);
         }
@@ -169,17 +191,10 @@ impl<R: Ring> Transmit<R> {
                 copy_first(pieces, net_header_bytes, &mut net_header, first)
             };
             header.read(copy)?;
-            let tag_bytes = header.taken_bytes() - header.length_bytes();
             #[expect(clippy::cast_possible_truncation, reason = "checked against the largest")]
-            let length_bytes = frame_bytes as u32 - tag_bytes as u32;
-            if NetHeader::from_bytes(&net_header).is_plain() {
-                if length_bytes as usize > MAX_FRAME_BYTES {
-                    return Err(DropReason::Oversized);
-                }
-            } else {
-                *offload = self.interpret(&net_header, length_bytes as usize, header)?;
-                wire_frames = offload.most_wire_frames(length_bytes);
-            }
+            let frame_bytes = frame_bytes as u32;
+            let (length_bytes, large) = self.judge(&net_header, frame_bytes, header, offload)?;
+            wire_frames = large;
             let start = segments.len();
             let skip = net_header_bytes + header.taken_bytes();
             // SAFETY: this queue holds the memory map of its pieces while the frame is out, and

@@ -1,13 +1,12 @@
-//! Chains that are a single piece with an ordinary frame of some length, as most are: taken and
-//! parsed in loops that have nothing else in them. A loop that calls for all that a guest may come up
-//! with keeps little in registers, and takes twice the instructions. What comes up in between ends the
-//! run of such chains.
+//! Chains that are a single piece with an ordinary frame of some length, as most are: they are taken
+//! here, and [parsed](super::parse), in loops that have nothing else in them. A loop that calls for all
+//! that a guest may come up with keeps little in registers, and takes twice the instructions. What comes
+//! up in between ends the run of such chains.
 
 use std::ops::RangeInclusive;
 
-use frame::{BURST_FRAMES, Burst, HEADER_BYTES, MAX_FRAME_BYTES};
+use frame::{BURST_FRAMES, HEADER_BYTES, MAX_FRAME_BYTES};
 
-use super::parse::BURST_WIRE_FRAMES;
 use super::{Out, Transmit, prefetch_first};
 use crate::chain::Wanted;
 use crate::first_bytes::MAX_NET_HEADER_BYTES;
@@ -48,30 +47,5 @@ impl<R: Ring> Transmit<R> {
         }
         *next = position;
         taken
-    }
-
-    /// Second pass for so many of them, from the chain at `first` on. Returns the position behind the last
-    /// one that was parsed, and how many frames they may be cut into.
-    #[inline(never)]
-    pub(super) fn parse_singles(
-        &mut self,
-        first: R::Position,
-        count: usize,
-        burst: &mut Burst,
-    ) -> (R::Position, u32) {
-        let (mut position, mut wire_frames, mut at) = (first, 0u32, 0);
-        while at < count && wire_frames < BURST_WIRE_FRAMES {
-            let plain;
-            (position, plain) = self.parse_plain(position, at..count, burst);
-            at += plain;
-            let Some(piece) = self.singles[..count].get(at).copied() else { break };
-            let (length_bytes, number) = (piece.length_bytes.into(), position.number());
-            let pieces = std::slice::from_ref(&piece);
-            let large = self.parse::<true>(pieces, length_bytes, number, burst);
-            wire_frames = wire_frames.saturating_add(large);
-            position = self.chains.ring.after(position, self.out_at(number).head);
-            at += 1;
-        }
-        (position, wire_frames)
     }
 }

@@ -81,18 +81,17 @@ fn burst_of_large_frames_ends_after_as_many_bytes_as_one_of_jumbo_frames(ring: F
 
 fn burst_ends_after_as_many_pieces_as_keep_nobody_waiting(ring: Features) {
     let mut guest = offloading(ring, 32);
-    for head in 0..4 {
+    for head in 0..6 {
         send(&mut guest, head, &TCP4, 1_300, Some(1));
     }
 
-    assert_eq!(guest.receive(), Ok(2));
-    assert_eq!(guest.burst.frames.iter().map(|frame| frame.token).collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(guest.queue.outstanding(), 2);
-    guest.burst.clear();
-    assert_eq!(guest.receive(), Ok(2));
+    // The first burst finds where the guest's buffers lie; those behind are taken as single pieces.
+    for (tokens, outstanding) in [([0, 1], 2), ([2, 3], 4), ([4, 5], 6)] {
+        assert_eq!(guest.receive(), Ok(2));
 
-    assert_eq!(guest.burst.frames.iter().map(|frame| frame.token).collect::<Vec<_>>(), [2, 3]);
-    assert_eq!(guest.queue.outstanding(), 4);
+        assert_eq!(guest.burst.frames.iter().map(|frame| frame.token).collect::<Vec<_>>(), tokens);
+        assert_eq!(guest.queue.outstanding(), outstanding);
+    }
 }
 
 over_both_rings! {
