@@ -1,0 +1,88 @@
+//! A list of frames whose places are written over.
+
+use std::ops::{Deref, DerefMut};
+
+use super::{BURST_FRAMES, Frame};
+
+/// The frames of a burst: a list whose places are written over, never cleared. A frame is two cache
+/// lines, and to clear them is eight stores for each that nobody reads.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// What lies from `count` on is of former bursts.
+    places: Vec<Frame>,
+    count: usize,
+}
+
+impl Frames {
+    /// An empty one with room for [`BURST_FRAMES`].
+    pub(super) fn new() -> Self {
+        Self { places: Vec::with_capacity(BURST_FRAMES), count: 0 }
+    }
+
+    /// Empties it.
+    pub const fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    /// Adds a frame.
+    pub fn push(&mut self, frame: Frame) {
+        *self.next_place() = frame;
+    }
+
+    /// Takes the last frame away.
+    pub(super) const fn forget_last(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
+    /// So many places behind the last frame, to be written over from the front.
+    #[inline]
+    pub(super) fn room_for(&mut self, count: usize) -> &mut [Frame] {
+        let end = self.count + count;
+        if end > self.places.len() {
+            self.places.resize(end, Frame::EMPTY);
+        }
+        &mut self.places[self.count..end]
+    }
+
+    /// Adds what was put into the first `count` of these.
+    #[inline]
+    pub(super) fn add(&mut self, count: usize) {
+        self.count = self.count.saturating_add(count).min(self.places.len());
+    }
+
+    /// Adds a frame that is any, to be written over.
+    #[inline]
+    pub(super) fn next_place(&mut self) -> &mut Frame {
+        let at = self.count;
+        if at == self.places.len() {
+            self.places.push(Frame::EMPTY);
+        }
+        self.count = at + 1;
+        &mut self.places[at]
+    }
+}
+
+impl Deref for Frames {
+    type Target = [Frame];
+
+    #[inline]
+    fn deref(&self) -> &[Frame] {
+        &self.places[..self.count]
+    }
+}
+
+impl DerefMut for Frames {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Frame] {
+        &mut self.places[..self.count]
+    }
+}
+
+impl<'a> IntoIterator for &'a Frames {
+    type Item = &'a Frame;
+    type IntoIter = std::slice::Iter<'a, Frame>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
