@@ -111,7 +111,7 @@ pub struct Intake {
 pub struct Burst {
     /// The frames, in the order of arrival.
     pub frames: Frames,
-    /// The payload segments of all frames.
+    /// The payload segments of all frames; some are no frame's, and empty.
     pub segments: Vec<Segment>,
     /// Frames that were taken and dropped before they could be decided.
     pub dropped: DropCounts,
@@ -167,7 +167,7 @@ impl Burst {
 
     /// Adds a frame of each of these things, up to the first that `read` refuses. `read` puts a frame's
     /// header into its place, where another may be, says if something is left to do to it, and returns its
-    /// length in bytes and its token. What is longer than the header has its `payload` in one segment.
+    /// length in bytes and its token. What the header leaves of that is the `payload`, in one segment.
     /// [`Frame::wire`] is none until somebody sets it.
     ///
     /// Returns how many frames there were, and why there are no more if it was refused.

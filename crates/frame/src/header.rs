@@ -45,7 +45,7 @@ pub struct Header {
 pub struct Way(u64, u64);
 
 impl Way {
-    /// That of no frame.
+    /// That of no frame: of the number with the tag, a tag takes 17 of the lower 32 bits.
     pub const NONE: Self = Self(0, u64::MAX);
 }
 
@@ -290,7 +290,9 @@ mod tests {
     #[test]
     fn no_frame_goes_the_way_of_none() {
         let zeros = Header::parse(&[0; 14]).unwrap();
+        // All that the second number holds of a frame, behind a first one of zero.
         let mut ones = [0xff; 18];
+        ones[..8].fill(0);
         ones[12..14].copy_from_slice(&[0x81, 0x00]);
 
         assert_ne!(zeros.way(), Way::NONE);

@@ -36,7 +36,7 @@ pub(crate) unsafe fn copy_first(
     {
         // As most frames lie: nothing to be cut, and no loop.
         let net_header_bytes = net_header_bytes.min(MAX_NET_HEADER_BYTES);
-        // SAFETY: the caller's promise; the piece is as long as that.
+        // SAFETY: the caller's promise; the piece is as long as both can be together.
         unsafe { copy_first_of_one(piece, net_header_bytes, net_header, first) };
         return HEADER_BYTES;
     }
@@ -48,7 +48,8 @@ pub(crate) unsafe fn copy_first(
 ///
 /// # Safety
 ///
-/// As [`copy_first`], and the piece has `net_header_bytes` and [`HEADER_BYTES`].
+/// As [`copy_first`], and the piece is at least as long as `net_header_bytes` and [`HEADER_BYTES`]
+/// together.
 #[inline(always)]
 pub(crate) unsafe fn copy_first_of_one(
     piece: &Piece,

@@ -44,7 +44,7 @@ impl Frames {
         &mut self.places[self.count..end]
     }
 
-    /// Adds what was put into the first `count` of these.
+    /// Adds what was put into the first `count` of the places behind the last frame.
     #[inline]
     pub(super) fn add(&mut self, count: usize) {
         self.count = self.count.saturating_add(count).min(self.places.len());

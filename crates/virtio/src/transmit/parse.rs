@@ -77,12 +77,13 @@ impl<R: Ring> Transmit<R> {
                     return Err(None);
                 }
                 if (piece.length_bytes as usize) < copied_bytes {
-                    // None that was taken for a single piece.
+                    // None that `take_singles` took; what follows relies on it.
                     return Err(Some(DropReason::Runt));
                 }
                 let mut net_header = [0; MAX_NET_HEADER_BYTES];
                 let copy = |first: &mut _| {
-                    // SAFETY: the piece is this queue's, which holds its memory map, and long enough.
+                    // SAFETY: the piece is this queue's, which holds its memory map, and long enough,
+                    // as was just checked.
                     unsafe { copy_first_of_one(piece, net_header_bytes, &mut net_header, first) };
                     HEADER_BYTES
                 };
@@ -144,8 +145,9 @@ impl<R: Ring> Transmit<R> {
         if offload.is_too_long(length_bytes) { Err(DropReason::Oversized) } else { Ok(offload) }
     }
 
-    /// Length without tag of a frame of so many bytes whose header was read, and how many frames it may be
-    /// cut into: zero for most, of which nothing is to be done. Notes what is.
+    /// Length without tag of a frame of so many bytes, of which `header` is the front, and how many frames
+    /// it may be cut into: zero for most, of which nothing is to be done. What is to be done is put into
+    /// `offload`, which says nothing before.
     #[inline(always)]
     fn judge(
         &self,
