@@ -148,17 +148,17 @@ impl Burst {
         read: impl FnOnce(&mut Header, &mut Offload, &mut Vec<Segment>) -> Result<Intake, E>,
     ) -> Result<(), E> {
         let segments_before = self.segments.len();
-        let frame = self.frames.next_place();
+        let frame = &mut self.frames.room_for(1)[0];
         (frame.offload, frame.wire) = (Offload::NONE, None);
         match read(&mut frame.header, &mut frame.offload, &mut self.segments) {
             Ok(Intake { segments, length_bytes, token }) => {
                 frame.segments = segments;
                 frame.length_bytes = length_bytes;
                 frame.token = token;
+                self.frames.add(1);
                 Ok(())
             }
             Err(error) => {
-                self.frames.forget_last();
                 self.segments.truncate(segments_before);
                 Err(error)
             }

@@ -26,12 +26,8 @@ impl Frames {
 
     /// Adds a frame.
     pub fn push(&mut self, frame: Frame) {
-        *self.next_place() = frame;
-    }
-
-    /// Takes the last frame away.
-    pub(super) const fn forget_last(&mut self) {
-        self.count = self.count.saturating_sub(1);
+        self.room_for(1)[0] = frame;
+        self.add(1);
     }
 
     /// So many places behind the last frame, to be written over from the front.
@@ -48,17 +44,6 @@ impl Frames {
     #[inline]
     pub(super) fn add(&mut self, count: usize) {
         self.count = self.count.saturating_add(count).min(self.places.len());
-    }
-
-    /// Adds a frame that is any, to be written over.
-    #[inline]
-    pub(super) fn next_place(&mut self) -> &mut Frame {
-        let at = self.count;
-        if at == self.places.len() {
-            self.places.push(Frame::EMPTY);
-        }
-        self.count = at + 1;
-        &mut self.places[at]
     }
 }
 

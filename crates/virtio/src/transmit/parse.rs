@@ -67,31 +67,17 @@ impl<R: Ring> Transmit<R> {
     ) -> (R::Position, u32) {
         let (mut position, mut wire_frames, mut at) = (first, 0u32, 0);
         let net_header_bytes = self.net_header_bytes.min(MAX_NET_HEADER_BYTES);
-        let copied_bytes = net_header_bytes + HEADER_BYTES;
+        let skip = net_header_bytes + HEADER_BYTES;
         // SAFETY: this queue holds the memory map of its pieces while the frame is out, and `drop`
         // leaks it rather than let it go too early.
-        let payload = |piece: &Piece| unsafe { behind(piece, copied_bytes) };
+        let payload = |piece: &Piece| unsafe { behind(piece, skip) };
         loop {
             let read = |piece: &Piece, header: &mut Header, offload: &mut Offload| {
                 if wire_frames >= BURST_WIRE_FRAMES {
                     return Err(None);
                 }
-                if (piece.length_bytes as usize) < copied_bytes {
-                    // None that `take_singles` took; what follows relies on it.
-                    return Err(Some(DropReason::Runt));
-                }
-                let mut net_header = [0; MAX_NET_HEADER_BYTES];
-                let copy = |first: &mut _| {
-                    // SAFETY: the piece is this queue's, which holds its memory map, and long enough,
-                    // as was just checked.
-                    unsafe { copy_first_of_one(piece, net_header_bytes, &mut net_header, first) };
-                    HEADER_BYTES
-                };
-                header.read(copy)?;
-                #[expect(clippy::cast_possible_truncation, reason = "12 at most")]
-                let frame_bytes = piece.length_bytes.wrapping_sub(net_header_bytes as u32);
                 let (length_bytes, large) =
-                    self.judge(&net_header, frame_bytes, header, offload)?;
+                    self.read_single(piece, net_header_bytes, header, offload)?;
                 wire_frames = wire_frames.saturating_add(large);
                 let token = position.number().into();
                 position = self.position_behind(position);
@@ -105,6 +91,31 @@ impl<R: Ring> Transmit<R> {
             position = self.position_behind(position);
             at += 1;
         }
+    }
+
+    /// Copies and parses the first bytes of a single piece. The rest as [`judge`](Self::judge).
+    #[inline(always)]
+    fn read_single(
+        &self,
+        piece: &Piece,
+        net_header_bytes: usize,
+        header: &mut Header,
+        offload: &mut Offload,
+    ) -> Result<(u32, u32), DropReason> {
+        if (piece.length_bytes as usize) < net_header_bytes + HEADER_BYTES {
+            // None that `take_singles` took; what follows relies on it.
+            return Err(DropReason::Runt);
+        }
+        let mut net_header = [0; MAX_NET_HEADER_BYTES];
+        header.read(|first| {
+            // SAFETY: the piece is this queue's, which holds its memory map, and long enough, as was
+            // just checked.
+            unsafe { copy_first_of_one(piece, net_header_bytes, &mut net_header, first) };
+            HEADER_BYTES
+        })?;
+        #[expect(clippy::cast_possible_truncation, reason = "12 at most")]
+        let frame_bytes = piece.length_bytes.wrapping_sub(net_header_bytes as u32);
+        self.judge(&net_header, frame_bytes, header, offload)
     }
 
     /// The position behind a chain that was taken.
