@@ -97,9 +97,9 @@ fn observe(
         ticks.push(session.load.one_frame().ok_or("the first frame is lost".to_owned())?);
     }
     // The longer a core was silent, the longer it takes to wake up: as long here. A quick run has
-    // time for that once with halts and once without.
-    let is_once = round == 0 && silences.has_halts == (silences.ports == 2);
-    let has_bare = system == OWN && (is_once || !bench.is_quick);
+    // time for that once a round, and what the core takes does not depend on the ports.
+    let is_enough = silences.has_halts == (silences.ports == 2);
+    let has_bare = system == OWN && (is_enough || !bench.is_quick);
     let bare = if has_bare { bare_wake_ups(times)? } else { Vec::new() };
     let stolen = clock.stolen();
     let sample = |value| Sample { round, value, is_generator_bound: false, stolen };
@@ -221,11 +221,12 @@ fn spec(group: &'static str, silences: &Silences) -> Spec {
     }
 }
 
-const CPU_CONDITIONS: &str = "all threads of the process, while every guest is there and silent; no \
-                              halts: as below";
+const CPU_CONDITIONS: &str = "all threads of the process, while every guest is there and silent, in \
+                              the second after their last frame; no halts: as below";
 const FIRST_CONDITIONS: &str = "64 B from one guest to another, from when it is posted (and the \
                                 system notified, if it wants to be) until it is seen by a receiver \
                                 that polls; all other guests are silent; the median of a round's \
-                                samples; bare wake-up: of a thread that sleeps in epoll_wait(2) on \
-                                the poll thread's core as long; no halts: an idle core waits in \
-                                the kernel without being halted (PM QoS, cpu_dma_latency 0)";
+                                samples; bare wake-up: of a thread that sleeps in epoll_wait(2) as \
+                                long on the core of the poll thread, which sleeps, too; no halts: \
+                                an idle core waits in the kernel without being halted (PM QoS, \
+                                cpu_dma_latency 0)";
