@@ -10,8 +10,8 @@ use crate::support::front_end::FrontEnd;
 use crate::support::switch::{Switch, guests};
 use crate::support::{ALICE, BROADCAST, frame, wait_for};
 
-/// Name and allowed cores of each thread of the switch, by name.
-fn threads(switch: &Switch) -> Vec<(String, String)> {
+/// Name of each thread of the switch and another line of its status, by name: proc(5).
+fn threads_with(switch: &Switch, key: &str) -> Vec<(String, String)> {
     let tasks = fs::read_dir(format!("/proc/{}/task", switch.process())).unwrap();
     let statuses = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")));
     let mut threads: Vec<_> = statuses
@@ -21,11 +21,22 @@ fn threads(switch: &Switch) -> Vec<(String, String)> {
                 let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
                 line.trim().to_owned()
             };
-            (value("Name:"), value("Cpus_allowed_list:"))
+            (value("Name:"), value(key))
         })
         .collect();
     threads.sort();
     threads
+}
+
+/// Name and allowed cores of each thread of the switch, by name.
+fn threads(switch: &Switch) -> Vec<(String, String)> {
+    threads_with(switch, "Cpus_allowed_list:")
+}
+
+/// How often a thread of the switch has gone to sleep, as the kernel counts.
+fn sleeps(switch: &Switch, name: &str) -> u64 {
+    let threads = threads_with(switch, "voluntary_ctxt_switches:");
+    threads.iter().find(|thread| thread.0 == name).unwrap().1.parse().unwrap()
 }
 
 /// A counter of the first poll thread.
@@ -88,6 +99,17 @@ fn idle_thread_sleeps() {
         let after = (counter(&switch, "sleeps"), counter(&switch, "turns"));
         (before.0 > 0 && after == before).then_some(())
     });
+}
+
+#[test]
+fn idle_poll_thread_sleeps_in_naps_and_the_io_thread_in_one_piece() {
+    let switch = Switch::with_config(&format!("[threads]\ncores = [1]\n{}", guests(&["alice"])));
+    let both = || ["poll-1", "io"].map(|name| sleeps(&switch, name));
+    let before = both();
+
+    wait_for("naps", || (both()[0] >= before[0] + 50).then_some(()));
+
+    assert!(both()[1] < before[1] + 10, "{before:?} {:?}", both());
 }
 
 #[test]

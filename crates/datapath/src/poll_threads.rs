@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::command::{Command, Event, Reply};
 use crate::counters::{Counters, ThreadCounters, ThreadStatistics};
 use crate::handover::{Link, link};
-use crate::idle::{Bed, Waker};
+use crate::idle::{Bed, Sleep, Waker};
 use crate::notifier;
 use crate::queue_table::QueueTable;
 use crate::rivals::Rivals;
@@ -154,6 +154,8 @@ pub(crate) fn start(
         let counters = Arc::new(ThreadCounters::default());
         let orphans = Arc::new(Counters::default());
         let waker = &wakers[index];
+        // Most switches' I/O threads have no queues to nap for.
+        let sleep = if core.is_some() { Sleep::LIGHT } else { Sleep::SOUND };
         let thread = PollThread {
             #[expect(clippy::cast_possible_truncation, reason = "below MAX_OWNERS")]
             index: index as u8,
@@ -171,7 +173,7 @@ pub(crate) fn start(
             replies,
             events: events.clone(),
             event_waker: Arc::clone(event_waker),
-            bed: Bed::new(Arc::clone(waker)).map_err(failed("make an epoll set", core))?,
+            bed: Bed::new(Arc::clone(waker), sleep).map_err(failed("make an epoll set", core))?,
             clock: Clock::new(start),
             rivals: Rivals::default(),
             counters: Arc::clone(&counters),
