@@ -10,6 +10,7 @@
 //! | `transmitq` | taking a burst from a guest and giving it back                       | `transmitq`  |
 //! | `receiveq`  | delivering to a guest                                                | `receiveq`   |
 //! | `copy`      | the one copy, with and without a change of tag                       | `copy`       |
+//! | `copy_ways` | other ways of copying, between few buffers and many                  | `copy_ways`  |
 //! | `checksum`  | the same with a checksum, large frames cut into small ones           | `checksum`   |
 //! | `ring`      | a burst through the hand-over ring                                   | `handover`   |
 //!
@@ -19,6 +20,7 @@
 
 mod checksum;
 mod copy;
+mod copy_ways;
 mod decide;
 mod fdb;
 mod frames;
@@ -78,6 +80,7 @@ criterion_group!(
     transmitq::benches,
     receiveq::benches,
     copy::benches,
+    copy_ways::benches,
     checksum::benches,
     handover::benches
 );
