@@ -143,6 +143,7 @@ fn measure_ports(
     for &ports in ports {
         let mut session = start_beside(system, 2, manner, LENGTH, ports - 2)?;
         session.load.window = manner.window(LENGTH);
+        session.warm_up(LENGTH)?;
         session.use_streams(LENGTH, true)?;
         let sample = ticks_a_frame(bench, &mut session, round, limit)?;
         let spec = ports_spec(ports);
