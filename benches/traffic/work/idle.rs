@@ -97,8 +97,8 @@ fn observe(
         ticks.push(session.load.one_frame().ok_or("the first frame is lost".to_owned())?);
     }
     // The longer a core was silent, the longer it takes to wake up: as long here. A quick run has
-    // time for that once a round, and what the core takes does not depend on the ports.
-    let is_enough = silences.has_halts == (silences.ports == 2);
+    // time for a few, and what the core takes does not depend on the ports.
+    let is_enough = silences.has_halts == (silences.ports == 2) && (round as usize) < LEAST_KEPT;
     let has_bare = system == OWN && (is_enough || !bench.is_quick);
     let bare = if has_bare { bare_wake_ups(times)? } else { Vec::new() };
     let stolen = clock.stolen();
