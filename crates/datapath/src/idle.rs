@@ -40,8 +40,8 @@ pub(crate) struct Sleep {
     nap: Duration,
     /// so many,
     naps: u32,
-    /// and then in one piece. A wake-up is never lost, so this is only a bound on the damage if one
-    /// were.
+    /// and then in one piece. A wake-up is never lost, so both together are only a bound on the
+    /// damage if one were.
     longest: Duration,
 }
 
