@@ -30,7 +30,7 @@ use systems::{LinuxBridge, Ovs, Ringway, System, Testpmd};
 /// Measures Ringway beside OVS-DPDK, DPDK's testpmd and the Linux bridge
 #[derive(Debug, Parser)]
 struct Options {
-    /// Fewer frame lengths and shorter samples: under three minutes
+    /// Shorter samples, and less of what no goal names: under three minutes
     #[arg(long)]
     quick: bool,
     /// Rounds; at least five make a spread
