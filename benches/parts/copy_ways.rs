@@ -28,7 +28,7 @@ const LOADS: [(usize, usize, [usize; 3]); 2] =
     [(12 + 1_514, 2_048, [BURST, 256, 512]), (12 + 9_000, 3 * 4_096, [BURST, 85, 170])];
 
 /// Copies between two buffers; `next` is the target after this one.
-type Way = fn(from: &[u8], to: &mut [u8], next: *const u8);
+pub(crate) type Way = fn(from: &[u8], to: &mut [u8], next: *const u8);
 
 const WAYS: &[(&str, Way)] = &[
     ("memcpy", memcpy),
@@ -43,7 +43,7 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     let mut group = part(criterion, "copy_ways");
     for (bytes, stride, counts) in LOADS {
         for count in counts {
-            let mut buffers = Buffers::new(bytes, stride, count);
+            let mut buffers = Buffers::new(bytes, stride, count, count);
             for &(name, way) in WAYS {
                 buffers.to.fill(2);
                 let id = BenchmarkId::new(name, format!("{}/{count}", bytes - 12));
@@ -58,7 +58,8 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     group.finish();
 }
 
-struct Buffers {
+/// Source and target buffers, laid out as guests' are, one after the other.
+pub(crate) struct Buffers {
     bytes: usize,
     stride: usize,
     from: Vec<u8>,
@@ -66,16 +67,17 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn new(bytes: usize, stride: usize, count: usize) -> Self {
-        Self { bytes, stride, from: vec![1; stride * count], to: vec![2; stride * count] }
+    /// So many of either, of which `bytes` are copied.
+    pub(crate) fn new(bytes: usize, stride: usize, sources: usize, targets: usize) -> Self {
+        Self { bytes, stride, from: vec![1; stride * sources], to: vec![2; stride * targets] }
     }
 
-    /// Copies from each source buffer to its target, in bursts.
-    fn copy_all(&mut self, way: Way) {
+    /// Copies to each target from a source, which take turns, in bursts.
+    pub(crate) fn copy_all(&mut self, way: Way) {
         let Self { bytes, stride, from, to } = self;
-        let bursts = from.chunks(*stride * BURST).zip(to.chunks_mut(*stride * BURST));
-        for (from, to) in bursts {
-            for (from, to) in from.chunks_exact(*stride).zip(to.chunks_exact_mut(*stride)) {
+        let mut sources = from.chunks_exact(*stride).cycle();
+        for burst in to.chunks_mut(*stride * BURST) {
+            for (to, from) in burst.chunks_exact_mut(*stride).zip(&mut sources) {
                 let next = to.as_ptr().wrapping_add(*stride);
                 way(&black_box(from)[..*bytes], &mut black_box(to)[..*bytes], next);
             }
@@ -84,15 +86,15 @@ impl Buffers {
     }
 
     fn are_copied(&self) -> bool {
-        let to = self.to.chunks(self.stride);
-        self.from
+        let sources = self.from.chunks(self.stride).cycle();
+        self.to
             .chunks(self.stride)
-            .zip(to)
-            .all(|(from, to)| from[..self.bytes] == to[..self.bytes])
+            .zip(sources)
+            .all(|(to, from)| to[..self.bytes] == from[..self.bytes])
     }
 }
 
-fn memcpy(from: &[u8], to: &mut [u8], _next: *const u8) {
+pub(crate) fn memcpy(from: &[u8], to: &mut [u8], _next: *const u8) {
     to.copy_from_slice(from);
 }
 
