@@ -43,8 +43,7 @@ use bucket::{BUCKET_WORDS, Bucket, Found};
 use mix::{MIN_BUCKET_BITS, Mix, Place, Which};
 use word::Word;
 
-use located::Hearing;
-pub(crate) use located::{Key, Location};
+pub(crate) use located::{Hearing, Key, Location, Reader};
 
 pub use control::{Entry, FdbStatistics, Flush, SlotStatistics, StaticEntryError};
 
@@ -156,7 +155,9 @@ impl Fdb {
     #[must_use]
     #[inline]
     pub fn look_up(&self, vid: VlanId, address: MacAddr) -> Option<u16> {
-        self.look_up_at(self.locate(Key::new(vid, address)))
+        let (reader, key) = (self.reader(), Key::new(vid, address));
+        let location = reader.locate(key);
+        reader.slot(location).or_else(|| self.look_up_at(location))
     }
 
     /// Notes that a station was heard on a port, which may have `limit` addresses.
@@ -177,7 +178,12 @@ impl Fdb {
         if usize::from(slot) >= MAX_PORTS {
             return Learned::RefusedLimit;
         }
-        self.learn_at(self.locate(Key::new(vid, address)), &self.hearing(slot, limit, now))
+        let (reader, hearing) = (self.reader(), self.hearing(slot, limit, now));
+        let location = reader.locate(Key::new(vid, address));
+        if reader.is_known(location, hearing.rest()) {
+            return Learned::Known;
+        }
+        self.learn_at(location, &hearing)
     }
 
     fn learn_place(&self, place: &Place, hearing: &Hearing) -> Learned {
@@ -284,8 +290,7 @@ impl Fdb {
         let is_first = in_first > SPARE_WORDS || in_first >= empty_words(Which::Second);
         let which = if is_first { Which::First } else { Which::Second };
         let bucket = self.bucket(place, which);
-        let favourites = bucket.favourites(place.telling(which));
-        let mut cells = favourites.into_iter().chain(&bucket.0);
+        let mut cells = bucket.home(place.telling(which)).iter().chain(&bucket.0);
         let cell = cells.find(|cell| cell.load(Relaxed) == 0)?;
         Some((cell, place.telling(which)))
     }

@@ -144,16 +144,12 @@ impl Bridge {
         };
         let (last, learned_at) = port.last_learned;
         let mut learned = if learned_at == now { last } else { Key::default() };
-        decisions.classify(&port.policy, &self.fdb, &mut learned, headers);
+        let reader = self.fdb.reader();
+        decisions.classify(&port.policy, reader, &mut learned, headers);
         port.last_learned = (learned, now);
         let hearing = self.fdb.hearing(ingress, port.learn_limit, now);
-        decisions.forward(
-            |source| {
-                let _ = self.fdb.learn_at(source, &hearing);
-            },
-            |destination| self.fdb.look_up_at(destination),
-            |forward| self.has_egress(ingress, forward),
-        );
+        decisions.look_up(&self.fdb, &hearing);
+        decisions.gather(|forward| self.has_egress(ingress, forward));
     }
 
     /// Says whether a frame leaves by any port (8.6.4).

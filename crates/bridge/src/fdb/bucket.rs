@@ -3,11 +3,14 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::mix::FAVOURITE_SHIFT;
+use super::mix::HOME_SHIFT;
 use super::word::Word;
 
 /// Words of a bucket.
 pub(super) const BUCKET_WORDS: usize = 8;
+
+/// Words of the half that an entry lies in if it can.
+pub(super) const HOME_WORDS: usize = BUCKET_WORDS / 2;
 
 /// Eight entries, on a cache line of their own.
 #[derive(Debug, Default)]
@@ -20,13 +23,12 @@ impl Bucket {
         self.0.iter().filter(|cell| cell.load(Relaxed) == 0).count()
     }
 
-    /// The words that an entry with these telling bits gets if one of them is free, the first that
-    /// is. In a full table 94 of 100 entries lie there, and are found without a search; with only
-    /// the first two it would be 87.
+    /// The half that an entry with these telling bits gets a word of if one is free. In a full table
+    /// 93 of 100 entries lie there, and are found without a search.
     #[inline(always)]
-    pub(super) const fn favourites(&self, telling: u64) -> [&AtomicU64; 4] {
-        let place = (telling >> FAVOURITE_SHIFT) as usize % BUCKET_WORDS;
-        [&self.0[place], &self.0[place ^ 1], &self.0[place ^ 2], &self.0[place ^ 4]]
+    pub(super) fn home(&self, telling: u64) -> &[AtomicU64; HOME_WORDS] {
+        let (halves, _) = self.0.as_chunks();
+        &halves[(telling >> HOME_SHIFT) as usize % 2]
     }
 
     /// The entry with these telling bits, wherever it is.

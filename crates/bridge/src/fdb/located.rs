@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use frame::{MacAddr, VlanId, prefetch};
 
-use super::mix::{self, Which};
+use super::bucket::Bucket;
+use super::mix::{self, Mix};
 use super::word::{Rest, Word};
 use super::{Fdb, Learned};
 use crate::Seconds;
@@ -34,26 +35,60 @@ pub(crate) struct Hearing {
     pub(super) stamp: u8,
 }
 
-impl Fdb {
-    /// Where the entry of an address may lie: for [`look_up_at`](Self::look_up_at) and
-    /// [`learn_at`](Self::learn_at) soon after, when the processor has fetched it.
+impl Hearing {
+    /// What is left of the word of such a station's entry without its telling bits.
+    pub(crate) fn rest(&self) -> Rest {
+        Word::learned(0, self.slot, self.stamp).without(0)
+    }
+}
+
+/// The table for the time of a burst, by value: a loop keeps it in registers, while it would read
+/// what it needs of the [`Fdb`] again for every address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    mix: Mix,
+    buckets: &'a [Bucket],
+}
+
+impl Reader<'_> {
+    /// Where the entry of an address may lie: for what is asked about it soon after, when the
+    /// processor has fetched it.
     #[inline(always)]
     pub(crate) fn locate(&self, key: Key) -> Location {
         let mixed = self.mix.forward(key.0);
-        prefetch(self.buckets.as_ptr().wrapping_add(self.mix.first_bucket(mixed) as usize));
+        prefetch(self.buckets.as_ptr().wrapping_add(self.mix.first_bucket(mixed)));
         Location(mixed)
     }
 
-    /// [`look_up`](Self::look_up) of an address that was located.
+    /// The port of an address that was located, if its entry lies where most do.
     #[inline(always)]
-    pub(crate) fn look_up_at(&self, location: Location) -> Option<u16> {
-        self.nearest(location).slot().or_else(|| self.look_up_elsewhere(location))
+    pub(crate) fn slot(&self, location: Location) -> Option<u16> {
+        self.rest(location).slot()
     }
 
-    /// The same for one that does not lie where most do.
-    #[inline(never)]
-    fn look_up_elsewhere(&self, location: Location) -> Option<u16> {
-        self.find(&self.mix.place_of(location.0)).map(|found| found.word.slot())
+    /// Says whether an address that was located lies where most do, and need not be learned.
+    #[inline(always)]
+    pub(crate) fn is_known(&self, location: Location, heard: Rest) -> bool {
+        self.rest(location) == heard
+    }
+
+    /// What is left of an address's entry without its telling bits, if that lies where most do.
+    #[inline(always)]
+    fn rest(&self, location: Location) -> Rest {
+        let telling = Mix::telling(location.0);
+        let home = self.buckets[self.mix.first_bucket(location.0)].home(telling);
+        // Without a branch: nobody can foresee which of them it is.
+        let [first, second, third, fourth] =
+            home.each_ref().map(|cell| Word(cell.load(Relaxed)).without(telling));
+        first.min(second).min(third.min(fourth))
+    }
+}
+
+impl Fdb {
+    /// The table, to be read for a burst.
+    #[inline(always)]
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { mix: self.mix, buckets: &self.buckets }
     }
 
     /// What is noted of the stations heard on a port, which may have `limit` addresses. The slot is
@@ -62,29 +97,15 @@ impl Fdb {
         Hearing { slot, limit, stamp: self.age_scale().stamp(now) }
     }
 
-    /// [`learn`](Self::learn) of an address that was located and is no group's.
-    #[inline(always)]
-    pub(crate) fn learn_at(&self, location: Location, hearing: &Hearing) -> Learned {
-        let heard = Word::learned(0, hearing.slot, hearing.stamp).without(0);
-        let is_known = self.nearest(location) == heard;
-        if is_known { Learned::Known } else { self.learn_elsewhere(location, hearing) }
-    }
-
-    /// The same for one that is not known, or does not lie where most do.
+    /// [`look_up`](Self::look_up) of an address that was located.
     #[inline(never)]
-    fn learn_elsewhere(&self, location: Location, hearing: &Hearing) -> Learned {
-        self.learn_place(&self.mix.place_of(location.0), hearing)
+    pub(crate) fn look_up_at(&self, location: Location) -> Option<u16> {
+        self.find(&self.mix.place_of(location.0)).map(|found| found.word.slot())
     }
 
-    /// What is left of an address's entry without its telling bits, if that lies where most do.
-    #[inline(always)]
-    pub(super) fn nearest(&self, location: Location) -> Rest {
-        let place = self.mix.place_of(location.0);
-        let telling = place.telling(Which::First);
-        let cells = self.bucket(&place, Which::First).favourites(telling);
-        // Without a branch: nobody can foresee which of them it is.
-        let [first, second, third, fourth] =
-            cells.map(|cell| Word(cell.load(Relaxed)).without(telling));
-        first.min(second).min(third.min(fourth))
+    /// [`learn`](Self::learn) of an address that was located and is no group's.
+    #[inline(never)]
+    pub(crate) fn learn_at(&self, location: Location, hearing: &Hearing) -> Learned {
+        self.learn_place(&self.mix.place_of(location.0), hearing)
     }
 }

@@ -27,12 +27,12 @@ const SPARE_BITS: u32 = u64::BITS - KEY_BITS;
 /// The fewest bits of bucket number that leave a remainder a word has room for.
 pub(super) const MIN_BUCKET_BITS: u32 = KEY_BITS - REMAINDER_BITS;
 
-/// Where the three bits of a word lie that choose among the words of its bucket. The four above them are
-/// part of the bucket's number in the largest table.
-pub(super) const FAVOURITE_SHIFT: u32 = u64::BITS - 4 - 3;
+/// Where the bit of a word lies that chooses the half of its bucket. The four above it are part of the
+/// bucket's number in the largest table.
+pub(super) const HOME_SHIFT: u32 = u64::BITS - 4 - 1;
 
 /// How far below a word's first bit the number begins that leads from one bucket to the other: below
-/// the bits that choose among words, and well above the remainder's last, which are the least mixed.
+/// the bit that chooses the half, and well above the remainder's last, which are the least mixed.
 const STEP_BELOW: u32 = 8;
 
 /// The two buckets that a key's word may lie in, and what tells it from others there. Two machine
@@ -79,7 +79,7 @@ impl Place {
 }
 
 /// The keyed, invertible mix. See the module's essay.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Mix {
     /// All odd; the last is shifted up by [`SPARE_BITS`], and so is what it makes.
     factors: [u64; 3],
@@ -119,15 +119,22 @@ impl Mix {
     /// Where the entry of a mixed key may lie.
     #[inline(always)]
     pub(super) const fn place_of(&self, mixed: u64) -> Place {
-        let telling = mixed << MIN_BUCKET_BITS;
-        let first = self.first_bucket(mixed);
+        let telling = Self::telling(mixed);
+        let first = index(self.first_bucket(mixed) as u64);
         Place { first, second: first ^ self.step(telling), telling }
     }
 
     /// The first bucket of a mixed key.
     #[inline(always)]
-    pub(super) const fn first_bucket(&self, mixed: u64) -> u32 {
-        index(mixed.wrapping_shr(self.bucket_shift))
+    #[expect(clippy::cast_possible_truncation, reason = "bucket numbers have at most 18 bits")]
+    pub(super) const fn first_bucket(&self, mixed: u64) -> usize {
+        mixed.wrapping_shr(self.bucket_shift) as usize
+    }
+
+    /// The telling bits of a mixed key's word in its first bucket.
+    #[inline(always)]
+    pub(super) const fn telling(mixed: u64) -> u64 {
+        mixed << MIN_BUCKET_BITS
     }
 
     /// The VID and the address whose word with these telling bits lies in this bucket.

@@ -194,8 +194,8 @@ fn most_addresses_of_a_full_table_are_found_without_a_search() {
             let _ = fdb.learn(vid(1), station(number), A, NO_LIMIT, NOW);
         }
         let is_near = |number: &u32| {
-            let location = fdb.locate(Key::new(vid(1), station(*number)));
-            fdb.nearest(location).slot().is_some()
+            let reader = fdb.reader();
+            reader.slot(reader.locate(Key::new(vid(1), station(*number)))).is_some()
         };
         let near = (0..capacity).filter(is_near).count();
         assert!(near as f64 > 0.93 * f64::from(capacity), "{near} of {capacity}");

@@ -93,23 +93,23 @@ impl Word {
     /// What is left of it without these telling bits.
     #[inline(always)]
     pub(super) const fn without(self, telling: u64) -> Rest {
-        Rest((self.0 ^ telling).wrapping_sub(1))
+        Rest(self.0 ^ telling)
     }
 }
 
-/// What is left of a word without the telling bits of an entry, less 1. If it is that entry, then
-/// slot and state, and a lower number than of any word that is not: so the least of several tells
-/// which it is, without a branch.
+/// What is left of a word without the telling bits of an entry. If it is that entry, then slot and
+/// state, and a lower number than of any word that is not: so the least of several tells which it is,
+/// without a branch. But 0, if it is empty and the telling bits are all zero, which says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rest(u64);
+pub(crate) struct Rest(u64);
 
 impl Rest {
     /// The slot of the port, if the word is that entry.
     #[inline(always)]
     pub(super) const fn slot(self) -> Option<u16> {
-        // No entry's state is 0, so an empty word's rest is never below.
-        let is_entry = self.0 < AWAY - 1;
-        if is_entry { Some(Word(self.0 + 1).slot()) } else { None }
+        // No entry's state is 0.
+        let is_entry = self.0.wrapping_sub(1) < AWAY - 1;
+        if is_entry { Some(Word(self.0).slot()) } else { None }
     }
 }
 
