@@ -21,7 +21,7 @@ mod copies;
 mod trains;
 
 use afxdp::Chunk;
-use frame::{Burst, DropCounts, DropReason, HEADER_BYTES, Outgoing, TAG_BYTES, VlanTag};
+use frame::{Burst, DropCounts, DropReason, Frame, HEADER_BYTES, Outgoing, TAG_BYTES, VlanTag};
 use virtio::QueueFault;
 use virtio::offload::Head;
 
@@ -135,16 +135,22 @@ fn send(
     queue: &mut Queue,
     burst: &Burst,
     is_read: bool,
-    deliver_many: impl Fn(&mut Queue, &Burst, &[Order], &mut Tally) -> usize,
+    deliver_many: impl Fn(&mut Queue, &Burst, &[Order]) -> usize,
     mut deliver: impl FnMut(&mut Queue, &Burst, &Order, &mut Tally) -> Result<(), QueueFault>,
 ) -> Option<QueueFault> {
     let mut orders = std::mem::take(&mut queue.orders);
     let mut tally = Tally::default();
-    prepare(queue, burst, &orders);
+    let bytes = length_bytes(burst, &orders);
+    queue.prepare(orders.len(), bytes);
     let mut fault = None;
     let mut at = 0;
     while at < orders.len() {
-        at += deliver_many(queue, burst, &orders[at..], &mut tally);
+        let count = deliver_many(queue, burst, &orders[at..]);
+        let delivered = &orders[at..at + count];
+        tally.frames += count as u64;
+        tally.bytes +=
+            if count == orders.len() { bytes } else { length_bytes(burst, delivered) } as u64;
+        at += count;
         let Some(order) = orders.get(at) else { break };
         if is_read {
             prefetch_first(&burst.frames, &burst.segments, &orders[at + 1..]);
@@ -163,7 +169,7 @@ fn send(
 }
 
 /// As `deliver_many` of [`send`]: none, for queues that take one frame at a time.
-const fn one_by_one(_: &mut Queue, _: &Burst, _: &[Order], _: &mut Tally) -> usize {
+const fn one_by_one(_: &mut Queue, _: &Burst, _: &[Order]) -> usize {
     0
 }
 
@@ -184,11 +190,16 @@ fn refuse_unwanted(queue: &mut Queue, burst: &Burst) {
     }
 }
 
-/// Lets the queue get ready for its orders.
+/// The bytes of all frames of some orders, without tags.
 #[inline]
-fn prepare(queue: &mut Queue, burst: &Burst, orders: &[Order]) {
-    let length_bytes = |order: &Order| burst.frames[order.frame()].length_bytes as usize;
-    queue.prepare(orders.len(), orders.iter().map(length_bytes).sum());
+fn length_bytes(burst: &Burst, orders: &[Order]) -> usize {
+    let frames = &*burst.frames;
+    let sum = |sum: usize, frame: &Frame| sum.wrapping_add(frame.length_bytes as usize);
+    if orders.len() == frames.len() {
+        // A queue has at most one order of each.
+        return frames.iter().fold(0, sum);
+    }
+    orders.iter().map(|order| &frames[order.frame()]).fold(0, sum)
 }
 
 /// The same by an interface's queue, which keeps the chunks of frames that lie in its own UMEM. Notes

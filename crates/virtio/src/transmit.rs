@@ -79,6 +79,8 @@ pub(crate) struct Transmit<R: Ring> {
     next: R::Position,
     /// The first chain of the last burst.
     burst_start: R::Position,
+    /// Up to here all that is out is complete, whatever is noted of it. Not before `published`.
+    completed: R::Position,
     net_header_bytes: usize,
     sender: Sender,
     /// Scratch of [`receive`](Self::receive): never grows.
@@ -99,6 +101,7 @@ impl<R: Ring> Transmit<R> {
             published: next,
             next,
             burst_start: next,
+            completed: next,
             net_header_bytes: setup.features.net_header_bytes(),
             sender: Sender { features: setup.features, is_host: false },
             pieces: Vec::with_capacity(BURST_PIECES),
@@ -251,6 +254,11 @@ impl<R: Ring> Transmit<R> {
     #[inline]
     pub(crate) fn complete_burst(&mut self) {
         let (mut position, next) = (self.burst_start, self.next);
+        if position == self.completed {
+            // Nothing is out before them, as nearly always.
+            self.completed = next;
+            position = next;
+        }
         while position != next {
             let out = self.out_mut(position.number());
             out.is_complete = true;
@@ -263,17 +271,20 @@ impl<R: Ring> Transmit<R> {
     #[inline]
     pub(crate) fn release(&mut self) -> bool {
         let before = self.published;
-        let Self { chains, out, mask, next, .. } = self;
+        let Self { chains, out, mask, completed, next, .. } = self;
         let mut position = before;
-        while position != *next {
-            let Out { head, is_complete } = out[usize::from(position.number() & *mask)];
-            if !is_complete {
-                break;
-            }
+        let out = |position: R::Position| out[usize::from(position.number() & *mask)];
+        let mut give_back = |position, head| {
             chains.ring.set_used(position, head, 0);
-            position = chains.ring.after(position, head);
+            chains.ring.after(position, head)
+        };
+        while position != *completed {
+            position = give_back(position, out(position).head);
         }
-        self.published = position;
+        while position != *next && out(position).is_complete {
+            position = give_back(position, out(position).head);
+        }
+        (self.published, self.completed) = (position, position);
         let is_awaited = self.signals.publish(&mut self.chains.ring, before, self.published);
         self.chains.log_used(before, self.published);
         is_awaited

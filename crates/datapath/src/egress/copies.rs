@@ -10,19 +10,10 @@ use crate::queue::{Departure, Order, Queue, Undelivered};
 /// Carries out orders of a guest's queue as long as they are of ready frames that leave without a tag,
 /// as most are, in a loop of its own. Returns how many there were.
 #[inline(never)]
-pub(super) fn deliver_plain(
-    queue: &mut Queue,
-    burst: &Burst,
-    orders: &[Order],
-    tally: &mut Tally,
-) -> usize {
+pub(super) fn deliver_plain(queue: &mut Queue, burst: &Burst, orders: &[Order]) -> usize {
     let limit_bytes = queue.traits.limit_bytes;
     let (frames, segments) = (&*burst.frames, &*burst.segments);
-    let count = queue.deliver_many(PlainFrames { frames, segments, orders, limit_bytes });
-    let bytes = |order: &Order| u64::from(burst.frames[order.frame()].length_bytes);
-    tally.frames += count as u64;
-    tally.bytes += orders[..count].iter().map(bytes).sum::<u64>();
-    count
+    queue.deliver_many(PlainFrames { frames, segments, orders, limit_bytes })
 }
 
 /// The frames of orders, up to the first that needs more than being copied. (The lists of the burst and

@@ -18,7 +18,7 @@ use virtio::QueueFault;
 use virtio::offload::{CANDIDATE_BYTES, Candidate, Head, Leaving, NetHeader, Train};
 
 use super::copies::{deliver, deliver_whole};
-use super::{Tally, deliver_or_exchange, prepare};
+use super::{Tally, deliver_or_exchange, length_bytes};
 use crate::queue::{Kind, Order, Queue, Undelivered};
 
 /// Trains of one queue that grow at a time: flows that share a burst. Another lets the oldest
@@ -97,7 +97,7 @@ impl Trains {
         exchanged: &mut Vec<Option<Chunk>>,
     ) -> Option<QueueFault> {
         let mut orders = std::mem::take(&mut queue.orders);
-        prepare(queue, burst, &orders);
+        queue.prepare(orders.len(), length_bytes(burst, &orders));
         let (orders_left, tally) = (orders.as_slice(), Tally::default());
         let mut sending = Sending { queue, burst, orders: orders_left, head, exchanged, tally };
         let mut outcome = (0..orders.len()).try_for_each(|at| self.take(&mut sending, at));
