@@ -97,21 +97,18 @@ impl<Head: Copy + Default> Ahead<Head> {
         Some((chain, &self.pieces[start..chain.pieces_end], self.pieces.get(chain.pieces_end)))
     }
 
-    /// The chain that is `count` behind the oldest, if it is a single piece of at least so many bytes:
-    /// with that, and the one that comes after it. To be asked only if those before it are single pieces.
+    /// The oldest chains as long as they are single pieces, each with its piece and the one that comes
+    /// after it.
     #[inline(always)]
-    pub(super) fn single(
-        &self,
-        count: usize,
-        least_bytes: usize,
-    ) -> Option<(Head, Piece, Option<Piece>)> {
-        let Walked { head, pieces_end, .. } = *self.walked.get(self.taken.wrapping_add(count))?;
-        let place = self.pieces_taken.wrapping_add(count);
-        let piece = *self.pieces.get(place)?;
-        if pieces_end != place.wrapping_add(1) || (piece.length_bytes as usize) < least_bytes {
-            return None;
-        }
-        Some((head, piece, self.pieces.get(pieces_end).copied()))
+    pub(super) fn singles(&self) -> impl Iterator<Item = (Head, Piece, Option<Piece>)> {
+        let walked = self.walked.get(self.taken..).unwrap_or_default();
+        let mut pieces = self.pieces.get(self.pieces_taken..).unwrap_or_default();
+        walked.iter().zip(self.pieces_taken..).map_while(move |(walked, place)| {
+            let (piece, behind) = pieces.split_first()?;
+            pieces = behind;
+            let is_single = walked.pieces_end == place.wrapping_add(1);
+            is_single.then(|| (walked.head, *piece, behind.first().copied()))
+        })
     }
 
     /// Adds chains that are single pieces, as many as there is room for. Returns how many there were and

@@ -66,12 +66,13 @@ impl<R: Ring> Receive<R> {
         let Self { chains, ahead, next, .. } = self;
         let (first, second) = net_header.to_words(1);
         let mut position = *next;
-        let mut delivered = 0;
-        for frame in frames {
+        let mut delivered = 0usize;
+        for (frame, (head, piece, following)) in frames.zip(ahead.singles()) {
             let Some(frame) = frame.simple() else { break };
             let written_bytes = MAX_NET_HEADER_BYTES.wrapping_add(frame.length_bytes());
-            let single = ahead.single(delivered, written_bytes);
-            let Some((head, piece, following)) = single else { break };
+            if (piece.length_bytes as usize) < written_bytes {
+                break;
+            }
             // SAFETY: this queue holds the map.
             let mut room = unsafe { room(&piece) };
             if let Some(following) = following {
