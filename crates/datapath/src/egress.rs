@@ -196,7 +196,7 @@ fn length_bytes(burst: &Burst, orders: &[Order]) -> usize {
     let frames = &*burst.frames;
     let sum = |sum: usize, frame: &Frame| sum.wrapping_add(frame.length_bytes as usize);
     if orders.len() == frames.len() {
-        // A queue has at most one order of each.
+        // It has an order of each, for none leaves twice by one queue.
         return frames.iter().fold(0, sum);
     }
     orders.iter().map(|order| &frames[order.frame()]).fold(0, sum)

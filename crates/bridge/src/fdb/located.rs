@@ -97,13 +97,14 @@ impl Fdb {
         Hearing { slot, limit, stamp: self.age_scale().stamp(now) }
     }
 
-    /// [`look_up`](Self::look_up) of an address that was located.
+    /// [`look_up`](Self::look_up) of an address that was located, wherever its entry lies: for what
+    /// the [`Reader`] does not find.
     #[inline(never)]
     pub(crate) fn look_up_at(&self, location: Location) -> Option<u16> {
         self.find(&self.mix.place_of(location.0)).map(|found| found.word.slot())
     }
 
-    /// [`learn`](Self::learn) of an address that was located and is no group's.
+    /// [`learn`](Self::learn) of an address that was located and is no group's, likewise.
     #[inline(never)]
     pub(crate) fn learn_at(&self, location: Location, hearing: &Hearing) -> Learned {
         self.learn_place(&self.mix.place_of(location.0), hearing)

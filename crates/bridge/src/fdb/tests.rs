@@ -203,6 +203,19 @@ fn most_addresses_of_a_full_table_are_found_without_a_search() {
 }
 
 #[test]
+fn address_is_found_beside_empty_words_that_look_like_its_own() {
+    let fdb = fdb();
+    // What tells it from others is zero throughout, as an empty word is.
+    let mut keys = (0..fdb.buckets.len()).filter_map(|bucket| fdb.mix.key(bucket, 0));
+    let (vid, address) = keys.find(|(_, address)| !address.is_group()).unwrap();
+
+    assert_eq!(fdb.look_up(vid, address), None);
+    assert_eq!(fdb.learn(vid, address, A, NO_LIMIT, NOW), Learned::New);
+    assert_eq!(fdb.look_up(vid, address), Some(A));
+    assert_eq!(fdb.learn(vid, address, A, NO_LIMIT, NOW), Learned::Known);
+}
+
+#[test]
 fn address_whose_buckets_are_full_is_not_learned_and_is_counted() {
     let fdb = fdb();
     let mut neighbours = neighbours(&fdb);
