@@ -134,7 +134,7 @@ impl<Head: Copy + Default> Ahead<Head> {
         (count, room_bytes)
     }
 
-    /// Takes the oldest `count` chains, which are [single](Self::single) pieces.
+    /// Takes the oldest `count` chains, which are [single pieces](Self::singles).
     #[inline]
     pub(super) fn take_singles(&mut self, count: usize) {
         self.taken += count;
